@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Channels: how one is made, what one looks like, and looking at one from outside.
+ *
+ * A channel is a name in a directory of shared memory (a tmpfs; `/dev/shm` unless the option or the environment variable
+ * SLUICE_DIR says otherwise). The first producer or consumer to open it creates it with its options; whoever comes later
+ * gets what exists. The last one to leave removes it, unless messages are waiting or it is persistent.
+ *
+ * Caveats: all members run on one machine under one kernel. A member must not be on a network or disk file system. Members
+ * of the same user can spoil a channel by truncating its files; other users cannot, unless the options let them in.
+ */
+#ifndef SLUICE_CHANNEL_H
+#define SLUICE_CHANNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <sluice/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SLUICE_MAX_NAME      63  /* bytes of a channel's name: letters, digits, '.', '_', '-', not starting with '.' */
+#define SLUICE_MAX_MEMBERS   128 /* producers and consumers of one channel at one time, and lanes */
+#define SLUICE_PROGRAM_BYTES 32  /* a member's program name, NUL included */
+
+/* Time-outs are relative, in nanoseconds. 0: do not wait, -EAGAIN. Negative: already past, one look, then -ETIMEDOUT. */
+#define SLUICE_FOREVER INT64_MAX
+
+/* How messages are handed out; fixed when the channel is created. */
+enum sluice_mode {
+	SLUICE_MODE_DEFAULT = 0, /* queue when creating, whatever exists when attaching */
+	SLUICE_QUEUE = 1,        /* each message goes to one consumer */
+	SLUICE_BROADCAST = 2     /* each message goes to every consumer */
+};
+
+/* Bits of sluice_channel_options.flags. */
+enum sluice_channel_flags {
+	SLUICE_ORDERED =
+		1, /* hand out the oldest message of all producers first, not fair turns; kept by the channel */
+	SLUICE_PERSISTENT = 2,  /* the last one out leaves the channel in place; kept by the channel */
+	SLUICE_ATTACH_ONLY = 4, /* do not create: -ENOENT if there is no such channel */
+	SLUICE_INSIST =
+		8,        /* -EEXIST if what exists differs from an option given here, rather than taking what exists */
+	SLUICE_GROUP = 16 /* `group` is set */
+};
+
+#define SLUICE_UNLIMITED UINT32_MAX
+
+/* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
+struct sluice_channel_options {
+	size_t size;
+	uint32_t mode;       /* enum sluice_mode */
+	uint32_t flags;      /* enum sluice_channel_flags */
+	uint64_t lane_bytes; /* payload bytes of each lane that does not ask for its own; default 8 MiB, least 4 KiB */
+	uint32_t depth;      /* messages a lane can hold, rounded up to a power of two; default 1024, 2 to 2^20 */
+	uint32_t expected_consumers; /* broadcast: messages are kept until this many consumers were there at one time */
+	uint32_t max_deliveries;     /* deliveries of a message before it is set aside; default 5; SLUICE_UNLIMITED */
+	uint32_t permissions;        /* of all objects, as for chmod; default 0600 */
+	uint32_t group; /* with SLUICE_GROUP: group of all objects, and objects of this group are trusted */
+	uint32_t allowed_uid_count;
+	const uint32_t *allowed_uids; /* owners whose objects are trusted beside one's own; read during the call only */
+	const char *directory;        /* a tmpfs; default $SLUICE_DIR, else /dev/shm */
+	int64_t open_timeout_ns;      /* how long to wait for others who are opening or leaving; default 10 s */
+};
+
+/* What a channel or a lane really has. */
+struct sluice_geometry {
+	uint32_t mode;
+	uint32_t flags; /* SLUICE_ORDERED, SLUICE_PERSISTENT */
+	uint32_t depth; /* producer: of its lane; consumer: what a lane gets by default */
+	uint32_t expected_consumers;
+	uint64_t lane_bytes;        /* payload bytes, likewise */
+	uint64_t max_message_bytes; /* largest message: half of lane_bytes, each tensor rounded up to the alignment */
+	uint32_t alignment;         /* of payloads, bytes */
+	uint32_t max_deliveries;    /* 0: unlimited */
+};
+
+/* A distribution in nanoseconds, from a log-linear histogram with buckets one eighth of an octave wide or narrower. */
+struct sluice_distribution {
+	uint64_t count;
+	uint64_t p50_ns;
+	uint64_t p95_ns;
+	uint64_t p99_ns;
+	uint64_t p999_ns;
+	uint64_t max_ns; /* upper bound of the last bucket that is not empty */
+};
+
+enum sluice_role { SLUICE_ROLE_NONE = 0, SLUICE_ROLE_PRODUCER = 1, SLUICE_ROLE_CONSUMER = 2 };
+
+/* A member of a channel, as its roster slot tells. */
+struct sluice_member_stat {
+	uint32_t slot;
+	uint32_t incarnation;
+	uint32_t role;  /* enum sluice_role */
+	uint32_t alive; /* 1 while its process lives and holds its lock, stopped or not */
+	uint32_t pid;   /* in its own PID namespace: for people to read */
+	uint32_t uid;
+	char program[SLUICE_PROGRAM_BYTES];
+	uint64_t opened_ns; /* CLOCK_REALTIME */
+	uint32_t asleep;    /* 1 while it sleeps in a call */
+	uint32_t pad;
+	/* The rest is of consumers. */
+	uint64_t received_messages;
+	uint64_t received_bytes;
+	uint64_t sleeps;                       /* times it went to sleep waiting for a message */
+	uint64_t wakeups_sent;                 /* times its release woke a producer */
+	struct sluice_distribution queue_wait; /* publish to receive, of stamped messages */
+	struct sluice_distribution hold_time;  /* receive to release, of stamped messages */
+};
+
+/* A lane of a channel. */
+struct sluice_lane_stat {
+	uint32_t slot;
+	uint32_t incarnation;
+	uint32_t depth;
+	uint32_t alignment;
+	uint64_t lane_bytes;   /* payload */
+	uint64_t mapped_bytes; /* shared memory of both its objects */
+	uint32_t alive;        /* 1 while its producer lives */
+	uint32_t closed;       /* 1 once its producer closed it cleanly */
+	uint32_t pid;          /* of its producer */
+	uint32_t uid;
+	char program[SLUICE_PROGRAM_BYTES];
+	uint64_t published_messages;
+	uint64_t published_bytes;
+	uint64_t discarded_messages;
+	uint64_t waiting_messages; /* published and not handed out; broadcast: not yet released by the slowest */
+	uint64_t held_messages;    /* handed out and not released; broadcast: 0 */
+	uint64_t stalls;           /* times its producer slept waiting for room */
+	uint64_t wakeups_sent;     /* times its publish woke a consumer */
+	struct sluice_distribution fill_time; /* reserve to publish, of stamped messages */
+};
+
+/* A look at a channel: one allocation, the arrays inside it. */
+struct sluice_channel_stat {
+	char name[SLUICE_MAX_NAME + 1];
+	struct sluice_geometry geometry;
+	uint32_t layout_version;
+	uint32_t permissions;
+	uint32_t owner_uid;
+	uint32_t member_count;
+	uint32_t lane_count;
+	uint32_t pad;
+	uint64_t mapped_bytes;     /* shared memory of all its objects */
+	uint64_t producers_opened; /* since the channel was created */
+	uint64_t producers_closed; /* cleanly */
+	struct sluice_member_stat *members;
+	struct sluice_lane_stat *lanes;
+};
+
+/* One object that a listing found. */
+struct sluice_channel_entry {
+	char name[SLUICE_MAX_NAME + 1];
+	uint32_t layout_version; /* of its control object */
+	int32_t error;           /* 0: sluice_channel_stat will do; else why not, negative errno */
+};
+
+/*
+ * Lists the channels in `directory` (NULL: the default), sorted by name, also those that cannot be read.
+ * The array in `*ret_entries` is the caller's: free with sluice_channel_list_free. Returns the number of entries, or
+ * -ENOENT / -EACCES (the directory), -ENOMEM. Any thread; wakes and disturbs nobody.
+ */
+SLUICE_API SLUICE_MUST_CHECK int sluice_channel_list(const char *directory, struct sluice_channel_entry **ret_entries);
+SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
+
+/*
+ * Looks at a channel without joining it: maps its objects read-only, wakes and disturbs nobody. The figures of one look
+ * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
+ * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
+ * Sluice), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
+ */
+SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
+	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);
+SLUICE_API void sluice_channel_stat_free(struct sluice_channel_stat *stat);
+
+enum sluice_remove_flags { SLUICE_REMOVE_FORCE = 1 /* even while members live: they go on among themselves */ };
+
+/*
+ * Removes a channel and its backlog: control first, then its lanes, and lanes that lost their channel. Also one of another
+ * layout version. Memory goes back to the system when the last process has unmapped it.
+ * Returns 0, -ENOENT, -EBUSY (members live; see SLUICE_REMOVE_FORCE), -ETIMEDOUT (somebody is opening it), or as for stat.
+ */
+SLUICE_API SLUICE_MUST_CHECK int sluice_channel_remove(const char *name, const char *directory, uint32_t flags);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sluice: zero-copy tensor transport between the processes of one pipeline. This header brings in all the others.
+ *
+ * Start with producer.h and consumer.h. Results are 0 or a count, or a negative errno value (error.h). Options structs
+ * start with their size and may be NULL. Handles are opaque. The library starts no threads, installs no signal handlers,
+ * prints nothing and reads one environment variable, SLUICE_DIR.
+ */
+#ifndef SLUICE_SLUICE_H
+#define SLUICE_SLUICE_H
+
+#include <sluice/channel.h>
+#include <sluice/consumer.h>
+#include <sluice/error.h>
+#include <sluice/export.h>
+#include <sluice/message.h>
+#include <sluice/producer.h>
+#include <sluice/tensor.h>
+#include <sluice/version.h>
+
+#endif
