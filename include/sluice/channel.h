@@ -28,6 +28,10 @@ extern "C" {
 /* Time-outs are relative, in nanoseconds. 0: do not wait, -EAGAIN. Negative: already past, one look, then -ETIMEDOUT. */
 #define SLUICE_FOREVER INT64_MAX
 
+/* Longest spin before a sleep, as an option `spin_ns` of producers and consumers. */
+#define SLUICE_NO_SPIN   (-1)      /* sleep at once */
+#define SLUICE_SPIN_ONLY INT64_MAX /* never sleep: for a core of one's own */
+
 /* How messages are handed out; fixed when the channel is created. */
 enum sluice_mode {
 	SLUICE_MODE_DEFAULT = 0, /* queue when creating, whatever exists when attaching */

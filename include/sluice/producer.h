@@ -28,8 +28,6 @@ extern "C" {
 
 struct sluice_producer;
 
-#define SLUICE_NO_SPIN    (-1)       /* sleep at once */
-#define SLUICE_SPIN_ONLY  INT64_MAX  /* never sleep: for a core of one's own */
 #define SLUICE_STAMP_ALL  UINT32_MAX /* as a sample rate: stamp every message */
 #define SLUICE_STAMP_NONE (UINT32_MAX - 1)
 
@@ -40,8 +38,7 @@ struct sluice_producer_options {
 	uint64_t lane_bytes;                          /* payload bytes of this lane; default: the channel's */
 	uint32_t depth;                               /* messages this lane can hold; default: the channel's */
 	uint32_t alignment;                           /* of payloads, a power of two, 64 to 4096 bytes; default 64 */
-	uint32_t
-		sample_rate_hz; /* stamp at most about so many messages a second; default 1000; SLUICE_STAMP_ALL, _NONE */
+	uint32_t sample_rate_hz; /* messages stamped a second; default 1000; SLUICE_STAMP_ALL, _NONE */
 	uint32_t pad;
 	int64_t spin_ns; /* longest spin before a sleep; default 50 us, none on one CPU; SLUICE_NO_SPIN, _SPIN_ONLY */
 };
