@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each error code means in Sluice, and the library's version. */
+#include <errno.h>
+#include <stddef.h>
+
+#include <sluice/error.h>
+#include <sluice/version.h>
+
+#include "layout.h"
+
+static const struct {
+	int code;
+	const char *text;
+} sentences[] = {
+	{0, "success"},
+	{EAGAIN, "nothing there yet, or no room yet: call again, or give a time-out"},
+	{ETIMEDOUT, "the time-out passed and nothing was changed: call again, or see `sluice stat` for who is slow"},
+	{EINTR, "a signal handler ran during the wait and nothing was changed: call again"},
+	{EBUSY, "a reservation is open, publish or discard it first; or members still live, see `sluice ls`"},
+	{EMSGSIZE, "the message is larger than half its lane: ask for more lane_bytes, or send less at once"},
+	{E2BIG, "a message takes up to 16 tensors of up to 8 dimensions"},
+	{EOVERFLOW, "the shape's product does not fit 63 bits"},
+	{EINVAL, "an argument is not valid: a name, an option, a dtype or a dimension"},
+	{EALREADY, "that message was published, discarded or released before"},
+	{EBADF, "that handle was closed before"},
+	{ECHILD, "that handle belongs to the parent process: open one in the child after fork"},
+	{ESTALE, "this member was declared dead and others took over what it held: close it and open again"},
+	{ENODATA, "end of stream: all producers closed and nothing is left"},
+	{EBADMSG, "shared memory holds values that contradict themselves: sluice_consumer_fault names the lane's "
+		  "producer; "
+		  "`sluice rm` removes the channel"},
+	{EPROTO, "a file stands in the channel's place that is not Sluice's: remove it, or choose another name"},
+	{EPROTONOSUPPORT, "the channel was made by a Sluice with another layout version: `sluice rm` removes it"},
+	{ENOENT, "there is no such channel, directory or record"},
+	{EEXIST, "the channel exists with other options than those insisted on: see `sluice stat`, or drop "
+		 "SLUICE_INSIST"},
+	{ENOSPC,
+		"the shared-memory file system is full: raise it (docker: --shm-size), or ask for less lane_bytes; see "
+		"`sluice doctor`"},
+	{EUSERS, "the channel has its 128 members, or 128 lanes: see `sluice ls`"},
+	{ENOBUFS, "the lane has its 64 schemas: use fewer different sets of tensor names, dtypes and ranks"},
+	{EPERM, "the channel belongs to a user who is not trusted: name the uid in allowed_uids, or share a group"},
+	{EACCES, "the system refused access: compare the channel's permissions with this user"},
+	{ELOOP, "a symbolic link stands in the channel's place, and links are never followed: remove it"},
+	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at a tmpfs"},
+	{ENOLCK, "this system only pretends to lock files, so deaths could not be noticed: use another directory or "
+		 "sandbox"},
+	{ENOMEM, "out of memory, or out of address space for mappings"},
+	{EMFILE, "too many open files in this process: raise `ulimit -n`"},
+	{ENFILE, "too many open files in the system: raise fs.file-max"},
+};
+
+const char *sluice_strerror(int code)
+{
+	/* Negated in the unsigned type, where INT_MIN cannot overflow. */
+	unsigned int magnitude = code < 0 ? 0U - (unsigned int)code : (unsigned int)code;
+	for (size_t i = 0; i < sizeof sentences / sizeof sentences[0]; i++)
+		if ((unsigned int)sentences[i].code == magnitude)
+			return sentences[i].text;
+	return "an error of the system that Sluice has no sentence for: look the errno up with strerror";
+}
+
+#define TEXT_OF(x) #x
+#define TEXT(x)    TEXT_OF(x)
+
+const char *sluice_version(void)
+{
+	return TEXT(SLUICE_VERSION_MAJOR) "." TEXT(SLUICE_VERSION_MINOR) "." TEXT(SLUICE_VERSION_PATCH);
+}
+
+uint32_t sluice_layout_version(void)
+{
+	return LAYOUT_VERSION;
+}
+
+const char *sluice_features(void)
+{
+	return ""
+#if SLUICE_HAVE_LIBURING
+	       "liburing "
+#endif
+#if SLUICE_HAVE_LIBNUMA
+	       "libnuma "
+#endif
+#if SLUICE_HAVE_CUDA
+	       "cuda "
+#endif
+		;
+}

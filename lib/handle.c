@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "handle.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* How many closed handles wait before the oldest serves again. */
+#define HANDLES_RESTING 16
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int fork_handlers_error;
+static struct handle *handles;
+static struct handle *closed_first;
+static struct handle *closed_last;
+static size_t closed_count;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&mutex);
+}
+
+static void after_fork_in_parent(void)
+{
+	pthread_mutex_unlock(&mutex);
+}
+
+/*
+ * A lock lives as long as any descriptor made from its open(): a child that kept one would keep its dead parent looking
+ * alive. Closing is enough, since the description is never mapped; unlocking here would release the parent's lock.
+ */
+static void after_fork_in_child(void)
+{
+	for (struct handle *handle = handles; handle != NULL; handle = handle->next) {
+		if (handle->lock_fd >= 0)
+			close(handle->lock_fd);
+		handle->lock_fd = -1;
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+static void install_fork_handlers(void)
+{
+	fork_handlers_error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static uint32_t *new_guard(void)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *guard = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (guard == MAP_FAILED)
+		return NULL;
+	if (madvise(guard, page, MADV_WIPEONFORK) != 0) {
+		munmap(guard, page);
+		return NULL;
+	}
+	return guard;
+}
+
+/* The oldest closed handle of that kind, if enough are resting. The caller holds the mutex. */
+static struct handle *take_rested(enum handle_kind kind)
+{
+	if (closed_count <= HANDLES_RESTING)
+		return NULL;
+	struct handle *previous = NULL;
+	for (struct handle *handle = closed_first; handle != NULL; previous = handle, handle = handle->next_closed) {
+		if (handle->kind != (uint32_t)kind)
+			continue;
+		*(previous ? &previous->next_closed : &closed_first) = handle->next_closed;
+		if (closed_last == handle)
+			closed_last = previous;
+		closed_count--;
+		return handle;
+	}
+	return NULL;
+}
+
+static struct handle *allocate(enum handle_kind kind, size_t bytes)
+{
+	struct handle *handle = calloc(1, bytes);
+	if (handle == NULL)
+		return NULL;
+	handle->guard = new_guard();
+	if (handle->guard == NULL) {
+		free(handle);
+		return NULL;
+	}
+	handle->kind = kind;
+	handle->lock_fd = -1;
+	handle->next = handles;
+	handles = handle;
+	return handle;
+}
+
+void *handle_new(enum handle_kind kind, size_t bytes)
+{
+	if (pthread_once(&once, install_fork_handlers) != 0 || fork_handlers_error != 0)
+		return NULL;
+	pthread_mutex_lock(&mutex);
+	struct handle *handle = take_rested(kind);
+	if (handle == NULL)
+		handle = allocate(kind, bytes);
+	if (handle != NULL)
+		*(uint32_t *)(uintptr_t)handle->guard = 1; /* a rested one may have come through a fork */
+	pthread_mutex_unlock(&mutex);
+	return handle;
+}
+
+void handle_retire(struct handle *handle)
+{
+	pthread_mutex_lock(&mutex);
+	handle->lock_fd = -1;
+	atomic_store_release(&handle->open, 0); /* H3: pairs with H2: whoever sees it closed touches nothing else */
+	handle->next_closed = NULL;
+	*(closed_last ? &closed_last->next_closed : &closed_first) = handle;
+	closed_last = handle;
+	closed_count++;
+	pthread_mutex_unlock(&mutex);
+}
+
+void handle_set_lock_fd(struct handle *handle, int fd)
+{
+	pthread_mutex_lock(&mutex);
+	handle->lock_fd = fd;
+	pthread_mutex_unlock(&mutex);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every handle given to a caller starts with: is it open, is this still the process that opened it.
+ *
+ * Handles are never given back to the allocator. A closed one waits in a list and serves a later open only after several
+ * more have been closed, so that a call on a handle that was closed a moment ago reads valid memory and answers -EBADF. The
+ * memory in use is bounded by the handles open at one time. The list is also what the child of a fork walks to close the
+ * descriptors that carry locks: it is the library's only global state.
+ */
+#ifndef SLUICE_LIB_HANDLE_H
+#define SLUICE_LIB_HANDLE_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "atomic.h"
+
+enum handle_kind { HANDLE_PRODUCER = 1, HANDLE_CONSUMER = 2 };
+
+struct handle {
+	const uint32_t *guard; /* a page of its own that fork wipes: 1 in the process that opened it, 0 in a child */
+	uint32_t kind;         /* enum handle_kind */
+	uint32_t open;         /* 1 between open and close */
+	int lock_fd;           /* carries the member's locks; closed in a child; -1 if none */
+	struct handle *next;   /* of all handles of the process */
+	struct handle *next_closed;
+};
+
+/*
+ * A handle of `bytes` bytes whose first member is a struct handle, not yet open. What follows that member is zero, or what
+ * the handle's last user left there. NULL when out of memory. Safe from any thread.
+ */
+void *handle_new(enum handle_kind kind, size_t bytes);
+
+/* Marks a handle open: from here on calls on it are answered. */
+static inline void handle_publish(struct handle *handle)
+{
+	atomic_store_release(&handle->open, 1); /* H1: pairs with H2 in handle_check */
+}
+
+/* Gives a handle back; `lock_fd` must be closed by then. Safe from any thread. */
+void handle_retire(struct handle *handle);
+
+/* Keeps `fd` for the child of a fork to close, or forgets it with -1. */
+void handle_set_lock_fd(struct handle *handle, int fd);
+
+/* 0, -EBADF (closed) or -ECHILD (inherited through fork). */
+static inline int handle_check(const struct handle *handle)
+{
+	if (__builtin_expect(atomic_load_acquire(&handle->open) == 0, 0)) /* H2: pairs with H1 in handle_publish */
+		return -EBADF;
+	if (__builtin_expect(*handle->guard == 0, 0))
+		return -ECHILD;
+	return 0;
+}
+
+#endif

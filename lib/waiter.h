@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The course of one wait: spin for a bounded time, then sleep, until it is over. Knows time, not what is waited for. */
+#ifndef SLUICE_LIB_WAITER_H
+#define SLUICE_LIB_WAITER_H
+
+#include <stdint.h>
+
+#include "clock.h"
+
+/* Sleepers wake by themselves this often, so that a wake-up that died with its waker is only a short delay. */
+#define WAITER_LONGEST_SLEEP_NS CLOCK_SECOND_NS
+
+struct waiter {
+	struct deadline deadline;
+	int64_t spin_ns;   /* longest spin before a sleep; negative none, INT64_MAX never sleep */
+	uint64_t spin_end; /* CLOCK_MONOTONIC; 0 before the first look */
+	uint32_t rounds;
+};
+
+enum waiter_next {
+	WAITER_SPIN,  /* look again at once */
+	WAITER_SLEEP, /* arm, look again, sleep up to waiter_sleep_ns */
+	WAITER_OVER   /* give up with deadline_error */
+};
+
+static inline struct waiter waiter_for(int64_t timeout_ns, int64_t spin_ns)
+{
+	return (struct waiter){.deadline = deadline_in(timeout_ns), .spin_ns = spin_ns};
+}
+
+/* What to do after a look that found nothing. Pauses the core while spinning. */
+enum waiter_next waiter_step(struct waiter *waiter);
+
+/* How long to sleep now; 0 if the wait is over. Starts the spin after that sleep anew. */
+uint64_t waiter_sleep_ns(struct waiter *waiter);
+
+/* `spin_ns` of the options made definite: the default, and none where there is one CPU only. */
+int64_t waiter_spin_ns(int64_t option);
+
+#endif
