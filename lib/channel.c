@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "clock.h"
+#include "lane_table.h"
+#include "roster.h"
+#include "sys.h"
+#include "tensor.h"
+
+#define DEFAULT_LANE_BYTES      (UINT64_C(8) << 20)
+#define DEFAULT_DEPTH           1024
+#define DEFAULT_DELIVERIES      5
+#define DEFAULT_PERMISSIONS     0600
+#define DEFAULT_OPEN_TIMEOUT_NS ((int64_t)(10 * CLOCK_SECOND_NS))
+
+/* ---- options ---- */
+
+static uint32_t round_up_to_power_of_two(uint32_t number)
+{
+	uint32_t power = 2;
+	while (power < number)
+		power *= 2;
+	return power;
+}
+
+static int check_options(const struct sluice_channel_options *options)
+{
+	const uint32_t known = SLUICE_ORDERED | SLUICE_PERSISTENT | SLUICE_ATTACH_ONLY | SLUICE_INSIST | SLUICE_GROUP;
+	if (options->size != sizeof *options || options->mode > SLUICE_BROADCAST || (options->flags & ~known) != 0)
+		return -EINVAL;
+	if (options->lane_bytes != 0 &&
+		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
+		return -EINVAL;
+	if (options->depth != 0 && (options->depth < 2 || options->depth > LAYOUT_MAX_DEPTH))
+		return -EINVAL;
+	if ((options->permissions & ~UINT32_C(0777)) != 0 || options->expected_consumers > LAYOUT_SLOTS)
+		return -EINVAL;
+	if (options->max_deliveries > LAYOUT_MAX_DELIVERIES && options->max_deliveries != SLUICE_UNLIMITED)
+		return -EINVAL;
+	if (options->allowed_uid_count > sizeof((struct channel *)0)->uids / sizeof(uint32_t))
+		return -EINVAL;
+	if (options->allowed_uid_count > 0 && options->allowed_uids == NULL)
+		return -EINVAL;
+	return options->open_timeout_ns < 0 ? -EINVAL : 0;
+}
+
+static struct layout_config config_from(const char *name, const struct sluice_channel_options *options)
+{
+	struct layout_config config = {
+		.mode = options->mode != SLUICE_MODE_DEFAULT ? options->mode : SLUICE_QUEUE,
+		.flags = options->flags & (SLUICE_ORDERED | SLUICE_PERSISTENT),
+		.lane_bytes = align_up(
+			options->lane_bytes != 0 ? options->lane_bytes : DEFAULT_LANE_BYTES, LAYOUT_MIN_PAYLOAD),
+		.depth = round_up_to_power_of_two(options->depth != 0 ? options->depth : DEFAULT_DEPTH),
+		.expected_consumers = options->expected_consumers,
+		.max_deliveries = options->max_deliveries != 0 ? options->max_deliveries : DEFAULT_DELIVERIES,
+		.permissions = options->permissions != 0 ? options->permissions : DEFAULT_PERMISSIONS,
+		.group = (options->flags & SLUICE_GROUP) != 0 ? options->group : 0,
+		.has_group = (options->flags & SLUICE_GROUP) != 0,
+	};
+	if (config.max_deliveries == SLUICE_UNLIMITED)
+		config.max_deliveries = 0;
+	memcpy(config.name, name, strlen(name));
+	return config;
+}
+
+/* Whether what exists is what the options that were given ask for. */
+static bool satisfies(const struct layout_config *config, const struct sluice_channel_options *options)
+{
+	struct layout_config wanted = config_from(config->name, options);
+	return (options->mode == 0 || wanted.mode == config->mode) && wanted.flags == config->flags &&
+	       (options->lane_bytes == 0 || wanted.lane_bytes == config->lane_bytes) &&
+	       (options->depth == 0 || wanted.depth == config->depth) &&
+	       (options->expected_consumers == 0 || wanted.expected_consumers == config->expected_consumers) &&
+	       (options->max_deliveries == 0 || wanted.max_deliveries == config->max_deliveries) &&
+	       (options->permissions == 0 || wanted.permissions == config->permissions) &&
+	       (!wanted.has_group || (config->has_group && wanted.group == config->group));
+}
+
+static void set_trust(struct channel *channel, const struct sluice_channel_options *options)
+{
+	if (options->allowed_uid_count > 0)
+		memcpy(channel->uids, options->allowed_uids, options->allowed_uid_count * sizeof(uint32_t));
+	channel->trust = (struct segment_trust){
+		.permissions = channel->config.permissions,
+		.has_group = channel->config.has_group != 0,
+		.group = channel->config.group,
+		.uid_count = options->allowed_uid_count,
+		.uids = channel->uids,
+	};
+}
+
+/* ---- the gate ---- */
+
+int channel_lock_gate(struct channel *channel, int64_t timeout_ns)
+{
+	struct deadline deadline = deadline_in(timeout_ns);
+	uint64_t pause_ns = 20000;
+	for (;;) {
+		int error = sys_lock_byte(channel->lock_fd, LAYOUT_GATE_BYTE);
+		if (error != -EAGAIN)
+			return error;
+		if (deadline_left_ns(&deadline, clock_monotonic_ns()) == 0)
+			return deadline_error(&deadline);
+		/* A holder may be stopped for ever, which a lock that blocks in the kernel would not survive. */
+		sys_pause_ns(pause_ns);
+		pause_ns = pause_ns < CLOCK_MILLISECOND_NS ? pause_ns * 2 : pause_ns;
+	}
+}
+
+void channel_unlock_gate(struct channel *channel)
+{
+	sys_unlock_byte(channel->lock_fd, LAYOUT_GATE_BYTE);
+}
+
+/* ---- making and finding the control object ---- */
+
+struct lane_table channel_lane_table(const struct channel *channel)
+{
+	return (struct lane_table){
+		.control = channel->control,
+		.directory_fd = channel->directory_fd,
+		.name = channel->config.name,
+		.channel_id = channel->id,
+		.mode = channel->config.mode,
+		.trust = &channel->trust,
+	};
+}
+
+static int create_control(struct channel *channel, const char *file)
+{
+	int error = segment_create(channel->directory_fd, sizeof(struct layout_control), &channel->trust,
+		&channel->control_fd, &channel->segment);
+	if (error != 0)
+		return error;
+	channel->control = channel->segment.base;
+	channel->id = sys_random();
+	channel->control->header = (struct layout_header){
+		.magic = LAYOUT_MAGIC,
+		.version = LAYOUT_VERSION,
+		.kind = LAYOUT_CONTROL,
+		.bytes = sizeof(struct layout_control),
+		.channel_id = channel->id,
+		.created_ns = clock_realtime_ns(),
+	};
+	channel->control->config = channel->config;
+	return segment_link(channel->directory_fd, channel->control_fd, file);
+}
+
+static int open_control(struct channel *channel, const char *file)
+{
+	struct layout_header header;
+	int error = segment_open(
+		channel->directory_fd, file, LAYOUT_CONTROL, true, &channel->trust, &channel->control_fd, &header);
+	if (error != 0)
+		return error;
+	if (header.bytes != sizeof(struct layout_control))
+		return -EBADMSG;
+	error = segment_map(channel->control_fd, header.bytes, true, &channel->segment);
+	if (error != 0)
+		return error;
+	channel->control = channel->segment.base;
+	channel->id = header.channel_id;
+	channel->config = *(const volatile struct layout_config *)&channel->control->config;
+	return layout_check_config(&channel->config) != NULL ? -EBADMSG : 0;
+}
+
+/* Lets go of the control object, but not of the directory. */
+static void drop_control(struct channel *channel)
+{
+	handle_set_lock_fd(channel->handle, -1);
+	if (channel->lock_fd >= 0)
+		close(channel->lock_fd);
+	segment_unmap(&channel->segment);
+	if (channel->control_fd >= 0)
+		close(channel->control_fd);
+	channel->lock_fd = -1;
+	channel->control_fd = -1;
+	channel->control = NULL;
+}
+
+/* Locks go through an open() of their own, which no mapping and no child keeps alive. */
+static int open_lock(struct channel *channel, const char *file)
+{
+	channel->lock_fd = openat(channel->directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (channel->lock_fd < 0)
+		return errno == ENOENT ? -ESTALE : -errno;
+	handle_set_lock_fd(channel->handle, channel->lock_fd);
+	return 0;
+}
+
+/* -ESTALE: the name leads elsewhere by now, start over. */
+static int pass_gate(struct channel *channel, const char *file)
+{
+	int error = open_lock(channel, file);
+	if (error == 0)
+		error = channel_lock_gate(channel, channel->open_timeout_ns);
+	if (error != 0)
+		return error;
+	bool same = segment_is_linked(channel->directory_fd, file, channel->control_fd) &&
+		    segment_is_linked(channel->directory_fd, file, channel->lock_fd);
+	return same ? 0 : -ESTALE;
+}
+
+static bool nobody_lives(struct channel *channel)
+{
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		if (roster_is_alive(&channel->control->members[slot], slot, channel->control_fd))
+			return false;
+	return true;
+}
+
+/* Takes away what is drained, and the channel if nobody is left. The gate is held; this member is not in the roster. */
+static void remove_if_last(struct channel *channel)
+{
+	struct lane_table table = channel_lane_table(channel);
+	if (!lane_table_retire_all(&table) || (channel->config.flags & SLUICE_PERSISTENT) != 0 ||
+		!nobody_lives(channel))
+		return;
+	char file[LAYOUT_NAME_BYTES];
+	layout_control_name(channel->config.name, file);
+	if (segment_is_linked(channel->directory_fd, file, channel->control_fd))
+		segment_unlink(channel->directory_fd, file);
+}
+
+/* ---- entering and leaving ---- */
+
+static struct layout_slot_map *sleep_map(struct channel *channel, enum sluice_role role)
+{
+	return role == SLUICE_ROLE_PRODUCER ? &channel->control->sleeping_producers
+					    : &channel->control->sleeping_consumers;
+}
+
+static void set_active(struct channel *channel, bool active)
+{
+	uint64_t *word = &channel->control->active_consumers.words[channel->slot / 64];
+	uint64_t bit = UINT64_C(1) << (channel->slot % 64);
+	if (active)
+		atomic_or_full(word, bit); /* J0: active, pairs with J3 in producer.c */
+	else
+		atomic_and_full(word, ~bit);
+}
+
+static void note_assembly(struct channel *channel)
+{
+	uint32_t consumers = roster_count(channel->control->members, SLUICE_ROLE_CONSUMER, channel->control_fd);
+	if (consumers >= channel->config.expected_consumers)
+		atomic_store_release(
+			&channel->control->epochs.assembled, UINT64_C(1)); /* A1: pairs with A2 in producer.c */
+}
+
+/* The gate is held. */
+static int enter(struct channel *channel)
+{
+	int slot = roster_lock_slot(channel->control->members, channel->lock_fd, channel->control_fd);
+	if (slot < 0)
+		return slot;
+	channel->slot = (uint32_t)slot;
+	channel->bell = doorbell_of(channel->control->bells, sleep_map(channel, channel->role), channel->slot);
+	doorbell_disarm(channel->bell); /* whatever the slot's last holder left */
+	if (channel->role == SLUICE_ROLE_CONSUMER)
+		memset(&channel->control->consumers[slot], 0, sizeof channel->control->consumers[slot]);
+	channel->incarnation = roster_enter(&channel->control->members[slot], channel->role);
+	if (channel->role == SLUICE_ROLE_CONSUMER) {
+		set_active(channel, true);
+		note_assembly(channel);
+	} else {
+		atomic_add_full(&channel->control->epochs.producers_opened, UINT64_C(1));
+	}
+	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3: pairs with E4, looks after arming */
+	return 0;
+}
+
+/* One try at joining. -ESTALE: the object went away meanwhile, try again. */
+static int try_join(struct channel *channel, const char *name, const struct sluice_channel_options *options)
+{
+	char file[LAYOUT_NAME_BYTES];
+	layout_control_name(name, file);
+	channel->config = config_from(name, options);
+	set_trust(channel, options);
+
+	int error = open_control(channel, file);
+	bool created = error == -ENOENT && (options->flags & SLUICE_ATTACH_ONLY) == 0;
+	if (created)
+		error = create_control(channel, file);
+	if (error == -EEXIST)
+		error = -ESTALE; /* somebody else was quicker: attach to theirs */
+	if (error == 0)
+		error = pass_gate(channel, file);
+	if (error != 0)
+		return error;
+
+	if (!created && (options->flags & SLUICE_INSIST) != 0 && !satisfies(&channel->config, options))
+		error = -EEXIST;
+	set_trust(channel, options);
+	if (error == 0)
+		error = enter(channel);
+	if (error != 0)
+		remove_if_last(channel);
+	channel_unlock_gate(channel);
+	return error;
+}
+
+int channel_join(struct channel *channel, struct handle *handle, const char *name,
+	const struct sluice_channel_options *options, enum sluice_role role)
+{
+	static const struct sluice_channel_options defaults = {.size = sizeof defaults};
+	if (options == NULL)
+		options = &defaults;
+	int error = check_options(options);
+	if (error == 0)
+		error = layout_check_name(name);
+	if (error != 0)
+		return error;
+	*channel = (struct channel){.handle = handle, .control_fd = -1, .lock_fd = -1, .role = role};
+	channel->open_timeout_ns = options->open_timeout_ns != 0 ? options->open_timeout_ns : DEFAULT_OPEN_TIMEOUT_NS;
+	channel->directory_fd = segment_open_directory(options->directory);
+	if (channel->directory_fd < 0)
+		return channel->directory_fd;
+
+	struct deadline deadline = deadline_in(channel->open_timeout_ns);
+	while ((error = try_join(channel, name, options)) != 0) {
+		drop_control(channel);
+		if (error == -ESTALE && deadline_left_ns(&deadline, clock_monotonic_ns()) == 0)
+			error = -ETIMEDOUT;
+		if (error != -ESTALE) {
+			close(channel->directory_fd);
+			return error;
+		}
+	}
+	channel_ring_everybody(channel);
+	return 0;
+}
+
+int channel_leave(struct channel *channel, bool clean)
+{
+	int error = channel_lock_gate(channel, channel->open_timeout_ns);
+	doorbell_disarm(channel->bell);
+	if (channel->role == SLUICE_ROLE_CONSUMER)
+		set_active(channel, false);
+	roster_leave(&channel->control->members[channel->slot]);
+	if (channel->role == SLUICE_ROLE_PRODUCER && clean)
+		atomic_add_full(&channel->control->epochs.producers_closed, UINT64_C(1));
+	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3 */
+	if (error == 0)
+		remove_if_last(channel);
+	channel_ring_everybody(channel);
+	drop_control(channel); /* lets go of gate and slot */
+	close(channel->directory_fd);
+	return error;
+}
+
+/* ---- waiting ---- */
+
+void channel_ring_everybody(struct channel *channel)
+{
+	atomic_fence_after_rmw(); /* D3 */
+	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_consumers);
+	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_producers);
+}
+
+static bool still_stands(const struct channel *channel)
+{
+	struct roster_view view = roster_look(&channel->control->members[channel->slot]);
+	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == channel->incarnation;
+}
+
+int channel_sleep(struct channel *channel, struct waiter *waiter)
+{
+	uint64_t sleep_ns = waiter_sleep_ns(waiter);
+	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(channel->bell, sleep_ns);
+	doorbell_disarm(channel->bell);
+	if (!still_stands(channel))
+		return -ESTALE;
+	return sleep_ns == 0 || error == -EINTR ? error : 0;
+}
+
+/* Members in the roster; the locks are asked only once the words say that there are enough. */
+static uint32_t count_members(struct channel *channel, enum sluice_role role, uint32_t wanted)
+{
+	uint32_t present = 0;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		present += roster_is_present(&channel->control->members[slot], role); /* E4 */
+	return present < wanted ? present : roster_count(channel->control->members, role, channel->control_fd);
+}
+
+int channel_wait_members(
+	struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns)
+{
+	struct waiter waiter = waiter_for(timeout_ns, spin_ns);
+	for (;;) {
+		uint32_t count = count_members(channel, role, wanted);
+		if (count >= wanted)
+			return (int)count;
+		enum waiter_next next = waiter_step(&waiter);
+		if (next == WAITER_OVER)
+			return deadline_error(&waiter.deadline);
+		if (next == WAITER_SPIN)
+			continue;
+		doorbell_arm(channel->bell);
+		if (count_members(channel, role, wanted) >= wanted) {
+			doorbell_disarm(channel->bell);
+			continue;
+		}
+		int error = channel_sleep(channel, &waiter);
+		if (error != 0)
+			return error;
+	}
+}
+
+void channel_geometry(const struct channel *channel, struct sluice_geometry *ret_geometry)
+{
+	*ret_geometry = (struct sluice_geometry){
+		.mode = channel->config.mode,
+		.flags = channel->config.flags,
+		.depth = channel->config.depth,
+		.expected_consumers = channel->config.expected_consumers,
+		.lane_bytes = channel->config.lane_bytes,
+		.max_message_bytes = channel->config.lane_bytes / 2,
+		.alignment = 64,
+		.max_deliveries = channel->config.max_deliveries,
+	};
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A member's place in a channel: making or finding the control object, the gate, entering and leaving the roster, and
+ * taking the channel away after the last one out.
+ *
+ * The gate is a lock on one byte of the control object, held only by those who open, leave, or remove: never on the way of a
+ * message. Who has it and still finds the name leading to this object knows that the object is not being removed.
+ */
+#ifndef SLUICE_LIB_CHANNEL_H
+#define SLUICE_LIB_CHANNEL_H
+
+#include <stdint.h>
+
+#include <sluice/channel.h>
+
+#include "doorbell.h"
+#include "handle.h"
+#include "lane_table.h"
+#include "layout.h"
+#include "segment.h"
+#include "waiter.h"
+
+struct channel {
+	struct handle *handle;
+	struct layout_control *control;
+	struct layout_config config; /* private copy, checked */
+	uint64_t id;
+	struct segment segment;
+	struct segment_trust trust;
+	int directory_fd;
+	int control_fd; /* the mapping's; also the "other" descriptor that sees this member's own locks */
+	int lock_fd;    /* holds the slot's byte and, at times, the gate; never mapped */
+	uint32_t slot;
+	uint32_t incarnation;
+	enum sluice_role role;
+	struct doorbell bell; /* this member's own */
+	int64_t open_timeout_ns;
+	uint32_t uids[16]; /* owners whose objects are trusted */
+};
+
+/*
+ * Joins channel `name`, creating it if need be. On success the channel is held until channel_leave. On failure nothing is
+ * left. Returns as documented for sluice_producer_open.
+ */
+int channel_join(struct channel *channel, struct handle *handle, const char *name,
+	const struct sluice_channel_options *options, enum sluice_role role);
+
+/*
+ * Leaves the channel and takes it away if this was the last one, all lanes are drained and it is not persistent.
+ * `clean`: counts as a producer's end of stream. Returns 0 or -ETIMEDOUT (the gate; one has left all the same).
+ */
+int channel_leave(struct channel *channel, bool clean);
+
+/* Takes the gate, waiting up to `timeout_ns`. Returns 0, -ETIMEDOUT, or -EAGAIN with a time-out of 0. */
+int channel_lock_gate(struct channel *channel, int64_t timeout_ns);
+void channel_unlock_gate(struct channel *channel);
+
+/* The channel's lanes; valid as long as the channel is. */
+struct lane_table channel_lane_table(const struct channel *channel);
+
+/* Tells all sleepers that something other than a message changed. The caller has a read-modify-write before. */
+void channel_ring_everybody(struct channel *channel);
+
+/* Waits until at least `wanted` members of `role` live. Returns how many, -EAGAIN, -ETIMEDOUT, -EINTR. */
+int channel_wait_members(
+	struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns);
+
+/* One sleep of a member that armed its bell and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
+int channel_sleep(struct channel *channel, struct waiter *waiter);
+
+/* The modes and default sizes, for callers. */
+void channel_geometry(const struct channel *channel, struct sluice_geometry *ret_geometry);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Claims: who has which message of a queue. One word a message, changed only by compare-and-swap from an exact value, so
+ * that taking a message and recording who took it is one instruction, and a stopped member that wakes up late can change
+ * nothing that has moved on without it. Knows words, not lanes.
+ */
+#ifndef SLUICE_LIB_CLAIMS_H
+#define SLUICE_LIB_CLAIMS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "atomic.h"
+#include "layout.h"
+
+struct claims_owner {
+	uint32_t slot;
+	uint32_t incarnation;
+};
+
+enum claims_view {
+	CLAIMS_OPEN,  /* nobody has it: it may be taken */
+	CLAIMS_TAKEN, /* somebody has it or is done with it */
+	CLAIMS_AHEAD, /* the word belongs to a later lap: the reader was lapped */
+	CLAIMS_BROKEN /* no sequence of events leads to this word */
+};
+
+static inline uint32_t claims_lap(uint64_t sequence, uint32_t depth_shift)
+{
+	return (uint32_t)(sequence >> depth_shift) + 1;
+}
+
+/* What `word` says about the message of lap `lap`, which is published. */
+static inline enum claims_view claims_look(uint64_t word, uint32_t lap)
+{
+	struct layout_claim claim = layout_claim_decode(word);
+	int32_t ahead = (int32_t)(claim.lap - lap);
+	if (ahead > 0)
+		return CLAIMS_AHEAD;
+	if (ahead == 0)
+		return claim.state == LAYOUT_RETURNED ? CLAIMS_OPEN : CLAIMS_TAKEN;
+	/* The producer reuses a descriptor only when the last lap's message was done with. */
+	bool done = claim.state == LAYOUT_RELEASED || claim.state == LAYOUT_SET_ASIDE;
+	return ahead == -1 && done ? CLAIMS_OPEN : CLAIMS_BROKEN;
+}
+
+/*
+ * Takes the message of lap `lap` for `owner` if the word is still exactly `seen`, for which claims_look said CLAIMS_OPEN.
+ * On success `*ret_held` is the word that says so, which release and return need.
+ */
+static inline bool claims_take(
+	uint64_t *word, uint64_t seen, uint32_t lap, struct claims_owner owner, uint64_t *ret_held)
+{
+	struct layout_claim last = layout_claim_decode(seen);
+	uint32_t deliveries = last.lap == lap ? last.deliveries : 0;
+	uint64_t held = layout_claim_encode((struct layout_claim){
+		.lap = lap,
+		.state = LAYOUT_CLAIMED,
+		.deliveries = deliveries < LAYOUT_MAX_DELIVERIES ? deliveries + 1 : deliveries,
+		.slot = owner.slot,
+		.incarnation = owner.incarnation,
+	});
+	/* K1: take. Reads the previous lap's K2 (release): what the producer wrote since is ordered by C1, not by this. */
+	if (!atomic_swap_exact(word, seen, held))
+		return false;
+	*ret_held = held;
+	return true;
+}
+
+/* The word that `held` becomes when its holder is done with it. */
+static inline uint64_t claims_released(uint64_t held)
+{
+	return held & ~(UINT64_C(3) << 32);
+}
+
+/* Releases what `held` took; false if it is no longer its holder's. */
+static inline bool claims_release(uint64_t *word, uint64_t held)
+{
+	/* K2: release, pairs with K3 in claims_is_done: the holder's reads of the payload come before the producer's reuse. */
+	return atomic_swap_exact(word, held, claims_released(held));
+}
+
+/* Gives back what `held` took, to be taken by another; a clean return does not count as a delivery. False as above. */
+bool claims_return(uint64_t *word, uint64_t held, bool clean);
+
+/* True once the message of lap `lap` is done with: its memory may be used again. */
+static inline bool claims_is_done(const uint64_t *word, uint32_t lap)
+{
+	uint64_t seen = atomic_load_acquire(word); /* K3: reclaim, pairs with K2 in claims_release */
+	struct layout_claim claim = layout_claim_decode(seen);
+	return claim.lap == lap && (claim.state == LAYOUT_RELEASED || claim.state == LAYOUT_SET_ASIDE);
+}
+
+/* True if `word` says that `owner` holds the message of lap `lap`. */
+static inline bool claims_is_held_by(uint64_t word, uint32_t lap, struct claims_owner owner)
+{
+	struct layout_claim claim = layout_claim_decode(word);
+	return claim.lap == lap && claim.state == LAYOUT_CLAIMED && claim.slot == owner.slot &&
+	       claim.incarnation == (owner.incarnation & LAYOUT_INCARNATION_MASK);
+}
+
+#endif

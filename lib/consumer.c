@@ -1,0 +1,760 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Consumers: turns over lanes, waiting, receiving and releasing. */
+#include <sluice/consumer.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomic.h"
+#include "channel.h"
+#include "clock.h"
+#include "consumer_lane.h"
+#include "handle.h"
+#include "message.h"
+#include "roster.h"
+#include "stats.h"
+#include "waiter.h"
+
+#define DEFAULT_QUANTUM_MESSAGES 32
+#define DEFAULT_QUANTUM_BYTES    (UINT64_C(1) << 20)
+
+struct sluice_consumer {
+	struct handle handle;
+	struct message_pool pool; /* outlives close: see message_pool */
+	struct channel channel;
+	struct layout_consumer_page *page;
+	struct consumer_lane
+		*lanes[LAYOUT_LANES]; /* the first `lane_count` are attached, the next `spare_count` are not */
+	uint32_t lane_count;
+	uint32_t spare_count;
+	uint32_t lanes_changed;                /* counts changes of the order above */
+	struct lane_key refused[LAYOUT_LANES]; /* by table index: lanes that could not be attached, told once */
+	uint64_t lanes_epoch;
+	uint64_t redelivery_epoch;
+	uint32_t current; /* whose turn it is */
+	uint32_t turn_messages;
+	uint64_t turn_bytes;
+	uint32_t quantum_messages;
+	uint64_t quantum_bytes;
+	uint32_t flags;
+	uint32_t expected_producers;
+	int64_t spin_ns;
+	int pending_error; /* found while something else was under way */
+	bool ordered;
+	bool has_fault;
+	struct sluice_fault fault;
+};
+
+/* ---- faults ---- */
+
+static int note_fault(struct sluice_consumer *consumer, const struct consumer_lane *lane, struct lane_fault fault)
+{
+	consumer->fault = (struct sluice_fault){
+		.slot = lane->key.slot,
+		.incarnation = lane->key.incarnation,
+		.pid = lane->objects.geometry.pid,
+		.sequence = fault.sequence,
+	};
+	memcpy(consumer->fault.program, lane->objects.geometry.program, sizeof consumer->fault.program);
+	consumer->fault.program[sizeof consumer->fault.program - 1] = '\0';
+	snprintf(consumer->fault.reason, sizeof consumer->fault.reason, "%s", fault.reason);
+	consumer->has_fault = true;
+	stats_add(&consumer->page->faults, 1);
+	return -EBADMSG;
+}
+
+/* ---- which lanes there are ---- */
+
+static bool has_lane(const struct sluice_consumer *consumer, struct lane_key key)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (consumer->lanes[i]->key.slot == key.slot && consumer->lanes[i]->key.incarnation == key.incarnation)
+			return true;
+	return false;
+}
+
+static bool is_in_table(const struct sluice_consumer *consumer, struct lane_key key)
+{
+	struct lane_key entry;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
+		if (lane_table_entry(consumer->channel.control, i, &entry) && entry.slot == key.slot &&
+			entry.incarnation == key.incarnation)
+			return true;
+	return false;
+}
+
+static bool holds_messages_of(const struct sluice_consumer *consumer, const struct consumer_lane *lane)
+{
+	for (uint32_t i = 0; i < consumer->pool.count; i++) {
+		const struct sluice_message *message = consumer->pool.messages[i];
+		if (message_state(message) == MESSAGE_HELD && message->of.held.lane == lane)
+			return true;
+	}
+	return false;
+}
+
+/* Lets go of lanes that were taken away. One whose release is on its last lines in another thread goes the next time. */
+static bool drop_gone_lanes(struct sluice_consumer *consumer)
+{
+	bool all = true;
+	for (uint32_t i = 0; i < consumer->lane_count;) {
+		struct consumer_lane *lane = consumer->lanes[i];
+		bool gone = !is_in_table(consumer, lane->key);
+		if (gone && !holds_messages_of(consumer, lane)) {
+			consumer_lane_detach(lane);
+			consumer->lanes[i] = consumer->lanes[--consumer->lane_count];
+			consumer->lanes[consumer->lane_count] = lane;
+			consumer->spare_count++;
+			consumer->lanes_changed++;
+			continue;
+		}
+		all &= !gone;
+		i++;
+	}
+	if (consumer->current >= consumer->lane_count)
+		consumer->current = 0;
+	return all;
+}
+
+/* An unattached struct at the end of the attached ones. */
+static struct consumer_lane *spare_lane(struct sluice_consumer *consumer)
+{
+	if (consumer->spare_count == 0) {
+		consumer->lanes[consumer->lane_count] = calloc(1, sizeof(struct consumer_lane));
+		if (consumer->lanes[consumer->lane_count] == NULL)
+			return NULL;
+		consumer->spare_count = 1;
+	}
+	return consumer->lanes[consumer->lane_count];
+}
+
+static bool was_refused(const struct sluice_consumer *consumer, uint32_t index, struct lane_key key)
+{
+	return consumer->refused[index].slot == key.slot && consumer->refused[index].incarnation == key.incarnation;
+}
+
+/* A lane that cannot be attached is told once as a fault and then left alone. */
+static void refuse_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, struct lane_fault fault)
+{
+	struct consumer_lane nowhere = {.key = key};
+	consumer->refused[index] = key;
+	consumer->pending_error = note_fault(consumer, &nowhere, fault);
+}
+
+static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, bool newest)
+{
+	struct lane_fault fault = {"objects that this user may not open", UINT64_MAX};
+	struct consumer_lane *lane = consumer->lane_count < LAYOUT_LANES ? spare_lane(consumer) : NULL;
+	if (lane == NULL)
+		return -ENOMEM;
+	int error = consumer_lane_attach(lane, &consumer->channel, key, newest, &fault);
+	if (error == -ENOENT)
+		return 0; /* it went while we looked; the epoch tells */
+	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
+		return error; /* ours to mend, and to be tried again */
+	if (error != 0) {
+		refuse_lane(consumer, index, key, fault);
+		return 0;
+	}
+	consumer->lane_count++;
+	consumer->spare_count--;
+	consumer->lanes_changed++;
+	return 1;
+}
+
+/* Brings the attached lanes in step with the table. Returns how many are new, or a negative errno. */
+static int sync_lanes(struct sluice_consumer *consumer, bool newest)
+{
+	/* E2: pairs with E1: whoever sees the epoch sees the entries. */
+	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.lanes);
+	if (epoch == consumer->lanes_epoch)
+		return 0;
+	int attached = 0;
+	bool all = drop_gone_lanes(consumer);
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++) {
+		struct lane_key key;
+		if (!lane_table_entry(consumer->channel.control, i, &key) || has_lane(consumer, key) ||
+			was_refused(consumer, i, key))
+			continue;
+		int result = attach_lane(consumer, i, key, newest);
+		if (result < 0)
+			return result;
+		attached += result;
+	}
+	if (all)
+		consumer->lanes_epoch = epoch;
+	return attached;
+}
+
+/* Looks from the start of each lane for what others gave back. True if there was a reason to. */
+static bool rescan_returned(struct sluice_consumer *consumer)
+{
+	/* R2: pairs with R1 in give_back: whoever sees the epoch sees the claim words that were returned. */
+	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
+	if (epoch == consumer->redelivery_epoch)
+		return false;
+	consumer->redelivery_epoch = epoch;
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		consumer_lane_rescan(consumer->lanes[i]);
+	return true;
+}
+
+static bool any_drained(const struct sluice_consumer *consumer)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (consumer_lane_is_drained(consumer->lanes[i], consumer->channel.control))
+			return true;
+	return false;
+}
+
+/* Takes away lanes that ended and are drained, unless somebody is at the gate: then the next turn does. */
+static void retire_drained(struct sluice_consumer *consumer)
+{
+	if (!any_drained(consumer) || channel_lock_gate(&consumer->channel, 0) != 0)
+		return;
+	struct lane_table table = channel_lane_table(&consumer->channel);
+	lane_table_retire_all(&table);
+	channel_unlock_gate(&consumer->channel);
+}
+
+/*
+ * What is done between turns and before sleeping: new lanes, returned messages, drained lanes. Returns 1 if there may be
+ * something new to receive, 0, or a negative errno.
+ */
+static int between_turns(struct sluice_consumer *consumer)
+{
+	int attached = sync_lanes(consumer, false);
+	if (attached < 0)
+		return attached;
+	bool returned = consumer->channel.config.mode == SLUICE_QUEUE && rescan_returned(consumer);
+	retire_drained(consumer);
+	return attached > 0 || returned || consumer->pending_error != 0;
+}
+
+/* ---- taking ---- */
+
+/* What one look for a message came to. */
+enum look {
+	LOOK_NOTHING = 0,
+	LOOK_TAKEN = 1,
+	LOOK_TOO_LARGE = 2 /* the next one is over the caller's budget */
+};
+
+static int fault_of(struct sluice_consumer *consumer, const struct consumer_lane *lane, enum consumer_lane_found found,
+	struct lane_fault fault)
+{
+	int error = note_fault(consumer, lane, fault);
+	return found == LANE_OVERTAKEN ? -ESTALE : error;
+}
+
+static void account(struct sluice_consumer *consumer, struct consumer_lane *lane, struct sluice_message *message)
+{
+	stats_add(&consumer->page->received_messages, 1);
+	stats_add(&consumer->page->received_bytes, lane->bytes);
+	if (message->stamps.publish_ns != 0) {
+		message->stamps.receive_ns = clock_monotonic_ns();
+		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
+	}
+	message_set_state(message, MESSAGE_HELD);
+}
+
+/* Takes what was just found in `lane`. */
+static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	if (lane->bytes > budget)
+		return LOOK_TOO_LARGE;
+	struct sluice_message *message = message_pool_take(&consumer->pool, &consumer->handle);
+	if (message == NULL)
+		return -ENOMEM;
+	struct lane_fault fault;
+	enum consumer_lane_found found = consumer_lane_take(lane, message, &fault);
+	if (found == LANE_EMPTY)
+		return LOOK_NOTHING;
+	if (found != LANE_FOUND)
+		return fault_of(consumer, lane, found, fault);
+	account(consumer, lane, message);
+	*ret_message = message;
+	return LOOK_TAKEN;
+}
+
+static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	for (;;) {
+		struct lane_fault fault;
+		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
+		if (found == LANE_EMPTY)
+			return LOOK_NOTHING;
+		if (found != LANE_FOUND)
+			return fault_of(consumer, lane, found, fault);
+		int result = take(consumer, lane, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+	}
+}
+
+static void next_lane(struct sluice_consumer *consumer)
+{
+	consumer->current = consumer->current + 1 < consumer->lane_count ? consumer->current + 1 : 0;
+	consumer->turn_messages = 0;
+	consumer->turn_bytes = 0;
+}
+
+/* Counts a message against its lane's turn; a lane whose turn is over must not keep others, old or new, waiting. */
+static int count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+{
+	consumer->turn_bytes += lane->bytes;
+	if (++consumer->turn_messages < consumer->quantum_messages && consumer->turn_bytes < consumer->quantum_bytes)
+		return 0;
+	next_lane(consumer);
+	int result = between_turns(consumer);
+	return result < 0 ? result : 0;
+}
+
+static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[consumer->current];
+		int result = take_from(consumer, lane, budget, ret_message);
+		if (result == LOOK_TAKEN) {
+			int error = count_turn(consumer, lane);
+			if (error < 0)
+				consumer->pending_error = error; /* this message is taken all the same */
+		}
+		if (result != LOOK_NOTHING)
+			return result;
+		next_lane(consumer);
+	}
+	return LOOK_NOTHING;
+}
+
+/* The attached lane whose next message has the lowest ticket; looks only at those in `which`, and takes those out. */
+static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LANES], struct consumer_lane **best)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[i];
+		struct lane_fault fault;
+		if (!which[i])
+			continue;
+		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
+		if (found == LANE_EMPTY)
+			continue;
+		if (found != LANE_FOUND)
+			return fault_of(consumer, lane, found, fault);
+		which[i] = false;
+		if (*best == NULL || lane->ticket < (*best)->ticket)
+			*best = lane;
+	}
+	return 0;
+}
+
+/*
+ * Hands out the oldest. A lane that was empty when we looked may have got an older message before another lane got the one
+ * that we found: whatever was published before the message in hand is visible now, so one more look at the empty lanes,
+ * and at the table of lanes, finds it.
+ */
+static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	for (;;) {
+		bool which[LAYOUT_LANES];
+		struct consumer_lane *best = NULL;
+		memset(which, true, sizeof which);
+		int result = lowest_ticket(consumer, which, &best);
+		if (result < 0 || best == NULL)
+			return result;
+		uint32_t before = consumer->lanes_changed;
+		int changed = between_turns(consumer);
+		if (changed < 0)
+			return changed;
+		if (consumer->lanes_changed != before || (changed > 0 && consumer->pending_error == 0))
+			continue; /* other lanes, or messages to look at again */
+		result = lowest_ticket(consumer, which, &best);
+		if (result < 0)
+			return result;
+		result = take(consumer, best, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+	}
+}
+
+static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	if (__builtin_expect(consumer->pending_error != 0, 0)) {
+		int error = consumer->pending_error;
+		consumer->pending_error = 0;
+		return error;
+	}
+	return consumer->ordered ? look_by_order(consumer, budget, ret_message)
+				 : look_by_turns(consumer, budget, ret_message);
+}
+
+/* ---- end of stream ---- */
+
+/* Enough producers have closed cleanly, none is there, and none died without being replaced. */
+static bool producers_are_gone(const struct sluice_consumer *consumer)
+{
+	const struct layout_control *control = consumer->channel.control;
+	if (atomic_load_acquire(&control->epochs.producers_closed) < consumer->expected_producers)
+		return false;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		struct roster_view view = roster_look(&control->members[slot]);
+		if (view.role == SLUICE_ROLE_PRODUCER &&
+			(view.state == LAYOUT_MEMBER_ALIVE || view.state == LAYOUT_MEMBER_DEAD))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * 1 at the end of the stream, 0 if not, or a negative errno. The roster first: a producer that is gone by now linked its
+ * lane before it went, so the table then has every lane there is.
+ */
+static int is_over(struct sluice_consumer *consumer)
+{
+	if ((consumer->flags & SLUICE_END_OF_STREAM) == 0 || !producers_are_gone(consumer))
+		return 0;
+	int changed = between_turns(consumer);
+	if (changed != 0)
+		return changed < 0 ? changed : 0;
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (!consumer_lane_is_finished(consumer->lanes[i]))
+			return 0;
+	return 1;
+}
+
+/* ---- waiting ---- */
+
+/* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
+static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	for (;;) {
+		int result = look(consumer, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+		result = between_turns(consumer);
+		if (result < 0)
+			return result;
+		if (result > 0)
+			continue;
+		result = is_over(consumer);
+		return result > 0 ? -ENODATA : result;
+	}
+}
+
+static int wait_for_message(struct sluice_consumer *consumer, struct waiter *waiter, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	for (;;) {
+		enum waiter_next next = waiter_step(waiter);
+		if (next == WAITER_OVER)
+			return deadline_error(&waiter->deadline);
+		if (next == WAITER_SLEEP)
+			doorbell_arm(consumer->channel.bell);
+		int result = look_at_all(consumer, budget, ret_message);
+		if (result != LOOK_NOTHING) {
+			if (next == WAITER_SLEEP)
+				doorbell_disarm(consumer->channel.bell);
+			return result;
+		}
+		if (next == WAITER_SPIN)
+			continue;
+		stats_add(&consumer->page->sleeps, 1);
+		result = channel_sleep(&consumer->channel, waiter);
+		if (result != 0)
+			return result;
+	}
+}
+
+static int receive_one(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
+{
+	int result = look(consumer, UINT64_MAX, ret_message);
+	if (result == LOOK_NOTHING)
+		result = look_at_all(consumer, UINT64_MAX, ret_message);
+	if (result == LOOK_NOTHING) {
+		struct waiter waiter = waiter_for(timeout_ns, consumer->spin_ns);
+		result = wait_for_message(consumer, &waiter, UINT64_MAX, ret_message);
+	}
+	return result;
+}
+
+/* ---- receive ---- */
+
+int sluice_receive(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
+{
+	if (consumer == NULL || ret_message == NULL)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	int result = receive_one(consumer, timeout_ns, ret_message);
+	return result < 0 ? result : 0;
+}
+
+/* True if a producer whose messages are in the batch sleeps for want of room. */
+static bool starves_producer(
+	const struct sluice_consumer *consumer, const struct sluice_message *const *messages, size_t count)
+{
+	const struct layout_slot_map *map = &consumer->channel.control->sleeping_producers;
+	if (!doorbell_is_armed(map))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (doorbell_slot_is_armed(map, (uint32_t)messages[i]->origin % LAYOUT_SLOTS))
+			return true;
+	return false;
+}
+
+/*
+ * Waits for one more message of a batch that is under way. Like wait_for_message, but a producer that waits for room ends it
+ * too: it rings sleeping consumers when it goes to sleep itself.
+ */
+static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint64_t budget,
+	const struct sluice_message **messages, size_t count)
+{
+	for (;;) {
+		enum waiter_next next = waiter_step(waiter);
+		if (next == WAITER_OVER || starves_producer(consumer, messages, count))
+			return LOOK_NOTHING;
+		if (next == WAITER_SLEEP)
+			doorbell_arm(consumer->channel.bell);
+		int result = look_at_all(consumer, budget, &messages[count]);
+		bool stop = result != LOOK_NOTHING || starves_producer(consumer, messages, count);
+		if (stop && next == WAITER_SLEEP)
+			doorbell_disarm(consumer->channel.bell);
+		if (stop)
+			return result;
+		if (next == WAITER_SLEEP && channel_sleep(&consumer->channel, waiter) != 0)
+			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
+	}
+}
+
+static uint64_t batch_bytes(const struct sluice_message *message)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		bytes += message->tensors[i].bytes;
+	return bytes;
+}
+
+int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, uint64_t max_bytes, int64_t linger_ns,
+	int64_t timeout_ns, const struct sluice_message **ret_messages)
+{
+	if (consumer == NULL || ret_messages == NULL || max_messages == 0 || max_messages > INT32_MAX)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	int result = receive_one(consumer, timeout_ns, &ret_messages[0]);
+	if (result < 0)
+		return result;
+
+	uint64_t left = max_bytes != 0 ? max_bytes : UINT64_MAX;
+	struct waiter waiter = waiter_for(linger_ns, consumer->spin_ns);
+	size_t count = 1;
+	while (count < max_messages) {
+		uint64_t taken = max_bytes != 0 ? batch_bytes(ret_messages[count - 1]) : 0;
+		left = taken < left ? left - taken : 0;
+		result = look(consumer, left, &ret_messages[count]);
+		if (result == LOOK_NOTHING && linger_ns > 0)
+			result = linger(consumer, &waiter, left, ret_messages, count);
+		if (result != LOOK_TAKEN)
+			break;
+		count++;
+	}
+	/* The end of the stream shows again by itself; anything else that went wrong is told by the next call. */
+	if (result < 0 && result != -ENODATA)
+		consumer->pending_error = result;
+	return (int)count;
+}
+
+/* ---- release ---- */
+
+static void wake_producer(struct sluice_consumer *consumer, uint32_t slot)
+{
+	struct layout_control *control = consumer->channel.control;
+	if (__builtin_expect(!doorbell_slot_is_armed(&control->sleeping_producers, slot), 1))
+		return;
+	if (doorbell_ring(doorbell_of(control->bells, &control->sleeping_producers, slot)))
+		atomic_add_relaxed(&consumer->page->wakeups_sent, UINT64_C(1)); /* relaxed: a figure for people */
+}
+
+int sluice_release(const struct sluice_message *const_message)
+{
+	if (const_message == NULL)
+		return -EINVAL;
+	int error = handle_check(const_message->handle);
+	if (error != 0)
+		return error;
+	if (const_message->handle->kind != HANDLE_CONSUMER || message_state(const_message) != MESSAGE_HELD)
+		return -EALREADY;
+	struct sluice_message *message = (struct sluice_message *)(uintptr_t)const_message;
+	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
+	uint32_t slot = (uint32_t)message->origin % LAYOUT_SLOTS;
+
+	if (message->stamps.receive_ns != 0)
+		stats_record(&consumer->page->hold_time, clock_monotonic_ns() - message->stamps.receive_ns);
+	struct lane_release release = consumer_lane_release(message);
+	message_set_state(message, MESSAGE_NONE);
+	atomic_fence_after_rmw(); /* D3: the release was a read-modify-write */
+	if (release.moved)
+		wake_producer(consumer, slot);
+	if (release.ended) /* it may have been the last one that others wait for at the end of the stream */
+		doorbell_ring_all(consumer->channel.control->bells, &consumer->channel.control->sleeping_consumers);
+	return release.error;
+}
+
+int sluice_release_batch(const struct sluice_message *const *messages, size_t count)
+{
+	if (messages == NULL && count > 0)
+		return -EINVAL;
+	int first_error = 0;
+	for (size_t i = 0; i < count; i++) {
+		int error = sluice_release(messages[i]);
+		first_error = first_error != 0 ? first_error : error;
+	}
+	return first_error;
+}
+
+/* ---- open and close ---- */
+
+static int check_options(const struct sluice_consumer_options *options)
+{
+	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM;
+	if (options->size != sizeof *options || (options->flags & ~known) != 0)
+		return -EINVAL;
+	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
+}
+
+static void set_up(struct sluice_consumer *consumer, const struct sluice_consumer_options *options)
+{
+	consumer->page = &consumer->channel.control->consumers[consumer->channel.slot];
+	consumer->lanes_epoch = UINT64_MAX;
+	consumer->redelivery_epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery); /* R2 */
+	consumer->quantum_messages =
+		options->quantum_messages != 0 ? options->quantum_messages : DEFAULT_QUANTUM_MESSAGES;
+	consumer->quantum_bytes = options->quantum_bytes != 0 ? options->quantum_bytes : DEFAULT_QUANTUM_BYTES;
+	consumer->flags = options->flags;
+	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
+	consumer->spin_ns = waiter_spin_ns(options->spin_ns);
+	consumer->ordered = (consumer->channel.config.flags & SLUICE_ORDERED) != 0;
+	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
+}
+
+static void forget_lanes(struct sluice_consumer *consumer)
+{
+	for (uint32_t i = 0; i < consumer->lane_count + consumer->spare_count; i++) {
+		if (consumer->lanes[i]->attached)
+			consumer_lane_detach(consumer->lanes[i]);
+		free(consumer->lanes[i]->schemas);
+		free(consumer->lanes[i]);
+	}
+	consumer->lane_count = 0;
+	consumer->spare_count = 0;
+}
+
+int sluice_consumer_open(
+	const char *name, const struct sluice_consumer_options *options, struct sluice_consumer **ret_consumer)
+{
+	static const struct sluice_consumer_options defaults = {.size = sizeof defaults};
+	if (options == NULL)
+		options = &defaults;
+	if (ret_consumer == NULL || check_options(options) != 0)
+		return -EINVAL;
+	struct sluice_consumer *consumer = handle_new(HANDLE_CONSUMER, sizeof *consumer);
+	if (consumer == NULL)
+		return -ENOMEM;
+	struct message_pool pool = consumer->pool;
+	memset(&consumer->handle + 1, 0, sizeof *consumer - sizeof consumer->handle);
+	consumer->pool = pool;
+
+	int error = channel_join(&consumer->channel, &consumer->handle, name, options->channel, SLUICE_ROLE_CONSUMER);
+	if (error != 0) {
+		handle_retire(&consumer->handle);
+		return error;
+	}
+	set_up(consumer, options);
+	error = sync_lanes(consumer, (options->flags & SLUICE_START_NEWEST) != 0);
+	if (error < 0) {
+		forget_lanes(consumer);
+		channel_leave(&consumer->channel, false);
+		handle_retire(&consumer->handle);
+		return error;
+	}
+	handle_publish(&consumer->handle);
+	*ret_consumer = consumer;
+	return 0;
+}
+
+/* Gives back what is held, for others to take. */
+static void give_back(struct sluice_consumer *consumer)
+{
+	bool returned = false;
+	for (uint32_t i = 0; i < consumer->pool.count; i++) {
+		struct sluice_message *message = consumer->pool.messages[i];
+		if (message_state(message) != MESSAGE_HELD)
+			continue;
+		if (!message->of.held.lane->broadcast)
+			returned |= claims_return(message->of.held.claim, message->of.held.claimed, true);
+		message_set_state(message, MESSAGE_NONE);
+	}
+	struct layout_control *control = consumer->channel.control;
+	if (!returned)
+		return;
+	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: returned, pairs with R2 in rescan_returned */
+	atomic_fence_after_rmw();                                  /* D3 */
+	doorbell_ring_all(control->bells, &control->sleeping_consumers);
+}
+
+int sluice_consumer_close(struct sluice_consumer *consumer)
+{
+	if (consumer == NULL)
+		return 0;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	give_back(consumer);
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		consumer_lane_depart(consumer->lanes[i]);
+	forget_lanes(consumer);
+	error = channel_leave(&consumer->channel, true);
+	handle_retire(&consumer->handle);
+	return error;
+}
+
+/* ---- the rest ---- */
+
+int sluice_consumer_wait(struct sluice_consumer *consumer, uint32_t producers, int64_t timeout_ns)
+{
+	if (consumer == NULL)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	return channel_wait_members(&consumer->channel, SLUICE_ROLE_PRODUCER, producers, timeout_ns, consumer->spin_ns);
+}
+
+int sluice_consumer_geometry(struct sluice_consumer *consumer, struct sluice_geometry *ret_geometry)
+{
+	if (consumer == NULL || ret_geometry == NULL)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	channel_geometry(&consumer->channel, ret_geometry);
+	return 0;
+}
+
+int sluice_consumer_fault(struct sluice_consumer *consumer, struct sluice_fault *ret_fault)
+{
+	if (consumer == NULL || ret_fault == NULL)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	if (!consumer->has_fault)
+		return -ENOENT;
+	*ret_fault = consumer->fault;
+	return 0;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "consumer_lane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomic.h"
+
+/* A tail that moves this often while we try to join behind it is not a producer's. */
+#define JOIN_TRIES 100000
+
+/* ---- attach and detach ---- */
+
+static uint64_t *own_cursor(struct consumer_lane *lane)
+{
+	return &lane->claims->u.cursors[lane->owner.slot].value;
+}
+
+static void move_cursor_to(struct consumer_lane *lane, uint64_t sequence)
+{
+	lane->next = sequence;
+	lane->cursor_word = layout_cursor_encode(sequence, lane->owner.incarnation);
+	/* B1: cursor, pairs with B3 in producer.c. With the fence after it, J1: pairs with J2 in producer.c. */
+	atomic_exchange_full(own_cursor(lane), lane->cursor_word);
+	atomic_fence_after_rmw();
+}
+
+/* Joins at the oldest message that the producer cannot be about to overwrite: see reclaim_broadcast. */
+static int join_broadcast(struct consumer_lane *lane)
+{
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	for (int i = 0; i < JOIN_TRIES; i++) {
+		move_cursor_to(lane, tail);
+		uint64_t again = lane_reader_tail(&lane->reader);
+		if (again == tail)
+			return 0;
+		tail = again;
+	}
+	return -EBADMSG;
+}
+
+static void skip_to_newest(struct consumer_lane *lane)
+{
+	uint64_t head = lane->next;
+	while (head - lane->next < lane->reader.depth && lane_reader_look(&lane->reader, head) >= 0)
+		head++;
+	move_cursor_to(lane, head);
+}
+
+static int allocate(struct consumer_lane *lane)
+{
+	free(lane->released);
+	lane->released = lane->broadcast ? calloc(lane->reader.depth, 1) : NULL;
+	if (lane->schemas == NULL)
+		lane->schemas = calloc(LAYOUT_SCHEMAS, sizeof *lane->schemas);
+	return lane->schemas == NULL || (lane->broadcast && lane->released == NULL) ? -ENOMEM : 0;
+}
+
+int consumer_lane_attach(struct consumer_lane *lane, const struct channel *channel, struct lane_key key, bool newest,
+	struct lane_fault *ret_fault)
+{
+	struct lane_table table = channel_lane_table(channel);
+	int error = lane_table_map(&table, key, true, &lane->objects, &ret_fault->reason);
+	if (error != 0)
+		return error;
+	lane->key = key;
+	lane->claims = lane->objects.claims.base;
+	lane->owner = (struct claims_owner){channel->slot, channel->incarnation};
+	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
+	lane->schemas_loaded = 0;
+	lane_reader_start(&lane->reader, lane->objects.data.base, &lane->objects.geometry);
+	lane->next = lane_reader_tail(&lane->reader);
+	error = allocate(lane);
+	if (error == 0 && lane->broadcast)
+		error = join_broadcast(lane);
+	if (error != 0) {
+		ret_fault->reason = "a tail that never stands still";
+		lane_objects_release(&lane->objects);
+		return error;
+	}
+	if (lane->broadcast && newest)
+		skip_to_newest(lane);
+	lane->attached = true;
+	return 0;
+}
+
+void consumer_lane_detach(struct consumer_lane *lane)
+{
+	lane_objects_release(&lane->objects);
+	free(lane->released);
+	lane->released = NULL;
+	lane->attached = false;
+}
+
+/* ---- finding and taking ---- */
+
+static uint64_t *claim_of(const struct consumer_lane *lane, uint64_t sequence)
+{
+	return &lane->claims->u.claims[sequence & (lane->reader.depth - 1)];
+}
+
+static void look_at_description(struct consumer_lane *lane)
+{
+	const struct layout_descriptor_head *head = &lane_reader_descriptor(&lane->reader, lane->next)->head;
+	/* relaxed: after C1; it is only a hint until the claim succeeds, which proves that it was not overwritten since */
+	lane->ticket = atomic_load_relaxed(&head->ticket);
+	lane->bytes = atomic_load_relaxed(&head->payload_bytes);
+}
+
+/* The descriptor holds a message `ahead` places later: all that lie a lap or more before that one are done with. */
+static void catch_up(struct consumer_lane *lane, int64_t ahead)
+{
+	int64_t behind = ahead - (int64_t)lane->reader.depth;
+	lane->next += behind > 0 ? (uint64_t)behind + 1 : 1;
+}
+
+static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct lane_fault *ret_fault)
+{
+	/* More than two laps in one look is no producer's doing: let others have their turn. */
+	for (uint64_t i = 0; i < 2 * (uint64_t)lane->reader.depth; i++) {
+		int64_t ahead = lane_reader_look(&lane->reader, lane->next);
+		if (ahead < 0)
+			return LANE_EMPTY;
+		if (ahead > 0) {
+			catch_up(lane, ahead);
+			continue;
+		}
+		uint64_t word = atomic_load_acquire(claim_of(lane, lane->next)); /* C2: pairs with K4 */
+		switch (claims_look(word, claims_lap(lane->next, lane->reader.depth_shift))) {
+		case CLAIMS_OPEN:
+			lane->seen = word;
+			look_at_description(lane);
+			return LANE_FOUND;
+		case CLAIMS_BROKEN:
+			*ret_fault =
+				(struct lane_fault){"a claim word that no sequence of events leads to", lane->next++};
+			return LANE_BROKEN;
+		case CLAIMS_TAKEN:
+		case CLAIMS_AHEAD:
+			lane->next++;
+			break;
+		}
+	}
+	return LANE_EMPTY;
+}
+
+static enum consumer_lane_found peek_broadcast(struct consumer_lane *lane, struct lane_fault *ret_fault)
+{
+	int64_t ahead = lane_reader_look(&lane->reader, lane->next);
+	if (ahead < 0)
+		return LANE_EMPTY;
+	if (ahead > 0) {
+		*ret_fault = (struct lane_fault){"messages overwritten while they were needed", lane->next};
+		return LANE_OVERTAKEN;
+	}
+	look_at_description(lane);
+	return LANE_FOUND;
+}
+
+enum consumer_lane_found consumer_lane_peek(struct consumer_lane *lane, struct lane_fault *ret_fault)
+{
+	return lane->broadcast ? peek_broadcast(lane, ret_fault) : peek_queue(lane, ret_fault);
+}
+
+static const char *schema_of(struct consumer_lane *lane, uint32_t number, const struct lane_schema **ret_schema)
+{
+	if (number >= LAYOUT_SCHEMAS)
+		return "unknown schema";
+	if ((lane->schemas_loaded >> number & 1) == 0) {
+		/* S2: pairs with S1 in lane_writer_schema */
+		if (number >= atomic_load_acquire(&lane->reader.data->state.schema_count))
+			return "schema that was never written";
+		const char *reason = lane_schema_load(&lane->reader.data->schemas[number], &lane->schemas[number]);
+		if (reason != NULL)
+			return reason;
+		lane->schemas_loaded |= UINT64_C(1) << number;
+	}
+	*ret_schema = &lane->schemas[number];
+	return NULL;
+}
+
+static void fill_tensors(struct sluice_message *message, const struct lane_schema *schema, const uint8_t *base,
+	const struct lane_tensor tensors[SLUICE_MAX_TENSORS])
+{
+	message->tensor_count = schema->tensor_count;
+	for (uint32_t i = 0; i < schema->tensor_count; i++) {
+		struct sluice_tensor *tensor = &message->tensors[i];
+		tensor->name = schema->names[i];
+		tensor->data = base + tensors[i].offset;
+		tensor->bytes = tensors[i].bytes;
+		tensor->dtype = schema->dtypes[i];
+		tensor->ndim = schema->ranks[i];
+		for (uint32_t k = 0; k < schema->ranks[i]; k++)
+			tensor->shape[k] = tensors[i].shape[k];
+	}
+}
+
+/* Reads a message that is this consumer's by now. Returns NULL or the reason why it cannot be read. */
+static const char *read_message(struct consumer_lane *lane, uint64_t sequence, struct sluice_message *message)
+{
+	const struct layout_descriptor *descriptor = lane_reader_descriptor(&lane->reader, sequence);
+	struct layout_descriptor_head head;
+	lane_reader_copy_head(descriptor, &head);
+	if (head.sequence != sequence + 1)
+		return "a descriptor that changed while it was claimed"; /* all of the copy may be another message's */
+	const struct lane_schema *schema;
+	const uint8_t *base;
+	struct lane_tensor tensors[SLUICE_MAX_TENSORS];
+	const char *reason = schema_of(lane, head.schema, &schema);
+	if (reason == NULL)
+		reason = lane_reader_resolve(&lane->reader, descriptor, &head, schema, &base, tensors);
+	if (reason != NULL)
+		return reason;
+
+	message->descriptor = descriptor;
+	message->sequence = sequence;
+	message->origin = (uint64_t)lane->key.incarnation << 32 | lane->key.slot;
+	message->correlation_id = head.correlation_id;
+	message->flags = head.flags;
+	message->of.held.lane = lane;
+	message->stamps = (struct sluice_stamps){0};
+	if ((head.flags & LAYOUT_STAMPED) != 0) {
+		message->stamps.reserve_ns = atomic_load_relaxed(&descriptor->annex.reserve_ns); /* relaxed: after C1 */
+		message->stamps.publish_ns = atomic_load_relaxed(&descriptor->annex.publish_ns);
+	}
+	fill_tensors(message, schema, base, tensors);
+	return NULL;
+}
+
+static enum consumer_lane_found take_queue(
+	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault)
+{
+	uint64_t sequence = lane->next;
+	uint64_t *claim = claim_of(lane, sequence);
+	uint64_t held;
+	if (!claims_take(claim, lane->seen, claims_lap(sequence, lane->reader.depth_shift), lane->owner, &held))
+		return LANE_EMPTY;
+	lane->next++;
+	const char *reason = read_message(lane, sequence, message);
+	if (reason != NULL) {
+		claims_release(claim, held); /* nobody else could read it either */
+		*ret_fault = (struct lane_fault){reason, sequence};
+		return LANE_BROKEN;
+	}
+	message->of.held.claim = claim;
+	message->of.held.claimed = held;
+	message->deliveries = layout_claim_decode(held).deliveries;
+	return LANE_FOUND;
+}
+
+static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret_oldest);
+
+static enum consumer_lane_found take_broadcast(
+	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault)
+{
+	uint64_t sequence = lane->next++;
+	const char *reason = read_message(lane, sequence, message);
+	if (reason != NULL) {
+		uint64_t oldest;
+		advance(lane, sequence, &oldest);
+		*ret_fault = (struct lane_fault){reason, sequence};
+		return LANE_BROKEN;
+	}
+	message->deliveries = 1;
+	return LANE_FOUND;
+}
+
+enum consumer_lane_found consumer_lane_take(
+	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault)
+{
+	return lane->broadcast ? take_broadcast(lane, message, ret_fault) : take_queue(lane, message, ret_fault);
+}
+
+/* ---- releasing ---- */
+
+/* Moves the cursor past everything released in a row; the caller is the only one to do so. False: it is not ours. */
+static bool move_cursor(struct consumer_lane *lane)
+{
+	uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
+	uint64_t moved = oldest;
+	uint8_t *released = lane->released;
+	while (atomic_load_acquire(&released[moved & (lane->reader.depth - 1)]) !=
+		0) {                                                                  /* V2: pairs with V1 in advance */
+		atomic_store_relaxed(&released[moved & (lane->reader.depth - 1)], 0); /* relaxed: ours until the lap */
+		moved++;
+	}
+	if (moved == oldest)
+		return true;
+	uint64_t word = layout_cursor_encode(moved, lane->owner.incarnation);
+	/* B1: this consumer's reads of the payload come before the producer's reuse, B3. */
+	if (!atomic_swap_exact(own_cursor(lane), lane->cursor_word, word))
+		return false;
+	lane->cursor_word = word;
+	return true;
+}
+
+/*
+ * Marks a message as released and moves the cursor if it can. Whoever finds another thread moving it leaves the rest to that
+ * one, which looks once more after it let go. False: the cursor was no longer ours. `*ret_oldest` is where it stands.
+ */
+static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret_oldest)
+{
+	bool ours = true;
+	uint8_t *marks = lane->released;
+	uint64_t mask = lane->reader.depth - 1;
+	atomic_store_release(&marks[released & mask], 1); /* V1: pairs with V2 in move_cursor */
+	for (;;) {
+		if (atomic_exchange_full(&lane->advancing, 1) != 0)
+			break; /* V3: the other thread sees our mark, V4 */
+		ours = move_cursor(lane);
+		uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
+		*ret_oldest = oldest;
+		atomic_exchange_full(&lane->advancing, 0); /* V4: before the look at marks below, pairs with V3 */
+		if (!ours || atomic_load_acquire(&marks[oldest & mask]) == 0)
+			break;
+	}
+	return ours;
+}
+
+static struct lane_release release_queue(struct sluice_message *message, bool ended)
+{
+	if (!claims_release(message->of.held.claim, message->of.held.claimed))
+		return (struct lane_release){.error = -ESTALE};
+	return (struct lane_release){.moved = true, .ended = ended};
+}
+
+static struct lane_release release_broadcast(struct sluice_message *message, bool ended, uint64_t final)
+{
+	uint64_t oldest = 0;
+	if (!advance(message->of.held.lane, message->sequence, &oldest))
+		return (struct lane_release){.error = -ESTALE};
+	return (struct lane_release){.moved = oldest != 0, .ended = ended && oldest == final};
+}
+
+struct lane_release consumer_lane_release(struct sluice_message *message)
+{
+	struct consumer_lane *lane = message->of.held.lane;
+	uint64_t final = 0;
+	/* Before the release: after it the lane may be taken away. */
+	bool ended = lane_reader_final(&lane->reader, &final);
+	return lane->broadcast ? release_broadcast(message, ended, final) : release_queue(message, ended);
+}
+
+/* ---- the rest ---- */
+
+void consumer_lane_rescan(struct consumer_lane *lane)
+{
+	lane->next = lane_reader_tail(&lane->reader);
+}
+
+/* True if every message of an ended queue lane is done with, or held by `owner` unless that is NULL. */
+static bool claims_are_done(const struct consumer_lane *lane, uint64_t final, const struct claims_owner *owner)
+{
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	if (final - tail > lane->reader.depth)
+		return false; /* a tail that cannot be */
+	for (uint64_t sequence = tail; sequence != final; sequence++) {
+		uint32_t lap = claims_lap(sequence, lane->reader.depth_shift);
+		const uint64_t *claim = claim_of(lane, sequence);
+		if (claims_is_done(claim, lap))
+			continue;
+		/* relaxed: only this consumer writes a word that says so */
+		if (owner == NULL || !claims_is_held_by(atomic_load_relaxed(claim), lap, *owner))
+			return false;
+	}
+	return true;
+}
+
+bool consumer_lane_is_finished(const struct consumer_lane *lane)
+{
+	uint64_t final;
+	if (!lane_reader_final(&lane->reader, &final) || lane->next < final)
+		return false;
+	return lane->broadcast || claims_are_done(lane, final, &lane->owner);
+}
+
+bool consumer_lane_is_drained(const struct consumer_lane *lane, const struct layout_control *control)
+{
+	uint64_t final;
+	if (!lane_reader_final(&lane->reader, &final) || lane->next < final)
+		return false;
+	if (lane->broadcast)
+		return lane_table_progress(control, SLUICE_BROADCAST, &lane->objects).drained;
+	return claims_are_done(lane, final, NULL);
+}
+
+void consumer_lane_depart(struct consumer_lane *lane)
+{
+	if (!lane->broadcast)
+		return;
+	uint64_t *departed = &lane->claims->departed.value;
+	uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
+	/* B2: departed, before the cursor goes; pairs with B4 in producer.c. */
+	for (uint64_t seen = atomic_load_relaxed(departed); seen < oldest; seen = atomic_load_relaxed(departed))
+		if (atomic_swap_exact(departed, seen, oldest)) /* relaxed load: checked by the swap */
+			break;
+	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1 */
+}

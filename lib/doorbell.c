@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "doorbell.h"
+
+#include "sys.h"
+
+void doorbell_arm(struct doorbell bell)
+{
+	atomic_store_relaxed(bell.word, 1); /* relaxed: the exchange below orders it before the map's bit for wakers */
+	atomic_or_full(bell.map_word, bell.bit); /* D1: armed, pairs with the waker's look after D3 */
+	atomic_fence_after_rmw();                /* D2: before the second look */
+}
+
+void doorbell_disarm(struct doorbell bell)
+{
+	atomic_and_full(bell.map_word, ~bell.bit);
+	atomic_store_relaxed(bell.word, 0); /* relaxed: a waker that still sees 1 makes one useless call */
+}
+
+int doorbell_sleep(struct doorbell bell, uint64_t timeout_ns)
+{
+	return sys_futex_wait(bell.word, 1, timeout_ns);
+}
+
+bool doorbell_ring(struct doorbell bell)
+{
+	/* The bit first: a sleeper that arms again in between sets it again. */
+	atomic_and_full(bell.map_word, ~bell.bit);
+	if (atomic_exchange_full(bell.word, 0) != 1) /* D4: pairs with the futex's comparison in doorbell_sleep */
+		return false;
+	return sys_futex_wake(bell.word, 1) > 0;
+}
+
+bool doorbell_ring_one(struct layout_bell bells[LAYOUT_SLOTS], struct layout_slot_map *map, uint32_t start)
+{
+	for (uint32_t i = 0; i < LAYOUT_SLOTS; i++) {
+		uint32_t slot = (start + i) % LAYOUT_SLOTS;
+		if (doorbell_slot_is_armed(map, slot) && doorbell_ring(doorbell_of(bells, map, slot)))
+			return true;
+	}
+	return false;
+}
+
+uint32_t doorbell_ring_all(struct layout_bell bells[LAYOUT_SLOTS], struct layout_slot_map *map)
+{
+	uint32_t woken = 0;
+	if (!doorbell_is_armed(map))
+		return 0;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		if (doorbell_slot_is_armed(map, slot) && doorbell_ring(doorbell_of(bells, map, slot)))
+			woken++;
+	return woken;
+}

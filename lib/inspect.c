@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking at channels from outside without joining them, and removing them. */
+#include <sluice/channel.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "clock.h"
+#include "lane.h"
+#include "lane_table.h"
+#include "layout.h"
+#include "roster.h"
+#include "segment.h"
+#include "stats.h"
+#include "sys.h"
+
+/* A control object opened for looking. */
+struct view {
+	int directory_fd;
+	int control_fd;
+	struct segment segment;
+	struct layout_header header;
+	struct layout_config config;
+	struct segment_trust trust;
+};
+
+static void view_close(struct view *view)
+{
+	segment_unmap(&view->segment);
+	if (view->control_fd >= 0)
+		close(view->control_fd);
+	if (view->directory_fd >= 0)
+		close(view->directory_fd);
+}
+
+static int view_map(struct view *view)
+{
+	if (view->header.bytes != sizeof(struct layout_control))
+		return -EBADMSG;
+	int error = segment_map(view->control_fd, view->header.bytes, false, &view->segment);
+	if (error != 0)
+		return error;
+	const struct layout_control *control = view->segment.base;
+	view->config = *(const volatile struct layout_config *)&control->config;
+	return layout_check_config(&view->config) != NULL ? -EBADMSG : 0;
+}
+
+/* Leaves the header filled as far as it could be read; `*ret_view` needs view_close only on success. */
+static int view_open(const char *name, const char *directory, struct view *ret_view)
+{
+	struct view view = {.control_fd = -1, .trust = {.any_owner = geteuid() == 0}};
+	if (layout_check_name(name) != 0)
+		return -EINVAL;
+	view.directory_fd = segment_open_directory(directory);
+	if (view.directory_fd < 0)
+		return view.directory_fd;
+	char file[LAYOUT_NAME_BYTES];
+	layout_control_name(name, file);
+	int error = segment_open(
+		view.directory_fd, file, LAYOUT_CONTROL, false, &view.trust, &view.control_fd, &view.header);
+	if (error == 0)
+		error = view_map(&view);
+	if (error != 0) {
+		view_close(&view);
+		return error;
+	}
+	*ret_view = view;
+	return 0;
+}
+
+/* ---- list ---- */
+
+static int compare_entries(const void *a, const void *b)
+{
+	return strcmp(((const struct sluice_channel_entry *)a)->name, ((const struct sluice_channel_entry *)b)->name);
+}
+
+/* The layout version that a file claims, whatever else is wrong with it; 0 if it is not Sluice's or not readable. */
+static uint32_t claimed_version(int directory_fd, const char *file)
+{
+	struct layout_header header;
+	int fd = openat(directory_fd, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	bool read_whole = pread(fd, &header, sizeof header, 0) == sizeof header;
+	close(fd);
+	return read_whole && header.magic == LAYOUT_MAGIC ? header.version : 0;
+}
+
+static void describe(const char *directory, int directory_fd, struct sluice_channel_entry *entry)
+{
+	char file[LAYOUT_NAME_BYTES];
+	layout_control_name(entry->name, file);
+	entry->layout_version = claimed_version(directory_fd, file);
+	struct view view;
+	entry->error = view_open(entry->name, directory, &view);
+	if (entry->error == 0)
+		view_close(&view);
+}
+
+static int add_entry(struct sluice_channel_entry **entries, int count, const char *name)
+{
+	for (int i = 0; i < count; i++)
+		if (strcmp((*entries)[i].name, name) == 0)
+			return count;
+	struct sluice_channel_entry *grown = realloc(*entries, ((size_t)count + 1) * sizeof *grown);
+	if (grown == NULL)
+		return -ENOMEM;
+	*entries = grown;
+	grown[count] = (struct sluice_channel_entry){0};
+	strcpy(grown[count].name, name);
+	return count + 1;
+}
+
+/* Names of channels, also of such as have lost their control object but not their lanes. */
+static int read_names(DIR *stream, struct sluice_channel_entry **ret_entries)
+{
+	int count = 0;
+	for (struct dirent *entry = readdir(stream); entry != NULL && count >= 0; entry = readdir(stream)) {
+		char name[SLUICE_MAX_NAME + 1];
+		if (layout_parse_name(entry->d_name, name) != 0)
+			count = add_entry(ret_entries, count, name);
+	}
+	return count;
+}
+
+int sluice_channel_list(const char *directory, struct sluice_channel_entry **ret_entries)
+{
+	if (ret_entries == NULL)
+		return -EINVAL;
+	int directory_fd = segment_open_directory(directory);
+	if (directory_fd < 0)
+		return directory_fd;
+	int stream_fd = fcntl(directory_fd, F_DUPFD_CLOEXEC, 0);
+	DIR *stream = stream_fd >= 0 ? fdopendir(stream_fd) : NULL;
+	if (stream == NULL) {
+		int error = -errno;
+		if (stream_fd >= 0)
+			close(stream_fd);
+		close(directory_fd);
+		return error;
+	}
+	struct sluice_channel_entry *entries = NULL;
+	int count = read_names(stream, &entries);
+	closedir(stream);
+	if (count < 0) {
+		free(entries);
+	} else {
+		if (count > 0)
+			qsort(entries, (size_t)count, sizeof *entries, compare_entries);
+		for (int i = 0; i < count; i++)
+			describe(directory, directory_fd, &entries[i]);
+		*ret_entries = entries;
+	}
+	close(directory_fd);
+	return count;
+}
+
+void sluice_channel_list_free(struct sluice_channel_entry *entries)
+{
+	free(entries);
+}
+
+/* ---- stat ---- */
+
+static uint64_t count_of(const uint64_t *counter)
+{
+	return atomic_load_relaxed(counter); /* relaxed: a figure for people */
+}
+
+static bool is_asleep(const struct layout_control *control, uint32_t slot)
+{
+	return atomic_load_relaxed(&control->bells[slot].word) == 1; /* relaxed: a figure for people */
+}
+
+static void stat_member(const struct view *view, uint32_t slot, struct sluice_member_stat *stat)
+{
+	const struct layout_control *control = view->segment.base;
+	const struct layout_member *member = &control->members[slot];
+	struct roster_view roster = roster_look(member);
+	*stat = (struct sluice_member_stat){
+		.slot = slot,
+		.incarnation = roster.incarnation,
+		.role = roster.role,
+		.alive = roster_is_alive(member, slot, view->control_fd),
+		.pid = member->pid,
+		.uid = member->uid,
+		.opened_ns = member->opened_ns,
+	};
+	memcpy(stat->program, member->program, sizeof stat->program);
+	stat->program[sizeof stat->program - 1] = '\0';
+	stat->asleep = stat->alive && is_asleep(control, slot);
+	if (roster.role != SLUICE_ROLE_CONSUMER)
+		return;
+	const struct layout_consumer_page *page = &control->consumers[slot];
+	stat->received_messages = count_of(&page->received_messages);
+	stat->received_bytes = count_of(&page->received_bytes);
+	stat->sleeps = count_of(&page->sleeps);
+	stat->wakeups_sent = count_of(&page->wakeups_sent);
+	stats_distribution(&page->queue_wait, &stat->queue_wait);
+	stats_distribution(&page->hold_time, &stat->hold_time);
+}
+
+static void stat_lane(
+	const struct view *view, struct lane_key key, const struct lane_objects *objects, struct sluice_lane_stat *stat)
+{
+	const struct layout_control *control = view->segment.base;
+	const struct layout_data *data = objects->data.base;
+	struct lane_progress progress = lane_table_progress(control, view->config.mode, objects);
+	struct roster_view producer = roster_look(&control->members[key.slot]);
+	*stat = (struct sluice_lane_stat){
+		.slot = key.slot,
+		.incarnation = key.incarnation,
+		.depth = objects->geometry.depth,
+		.alignment = objects->geometry.alignment,
+		.lane_bytes = objects->geometry.payload_bytes,
+		.mapped_bytes = objects->data.bytes + objects->claims.bytes,
+		.alive = producer.incarnation == key.incarnation &&
+			 roster_is_alive(&control->members[key.slot], key.slot, view->control_fd),
+		.closed = progress.ended,
+		.pid = objects->geometry.pid,
+		.uid = objects->geometry.uid,
+		.published_messages = count_of(&data->stats.published_messages),
+		.published_bytes = count_of(&data->stats.published_bytes),
+		.discarded_messages = count_of(&data->stats.discarded_messages),
+		.waiting_messages = progress.waiting,
+		.held_messages = progress.held,
+		.stalls = count_of(&data->stats.stalls),
+		.wakeups_sent = count_of(&data->stats.wakeups_sent),
+	};
+	memcpy(stat->program, objects->geometry.program, sizeof stat->program);
+	stats_distribution(&data->stats.fill_time, &stat->fill_time);
+}
+
+static struct lane_table table_of(const struct view *view)
+{
+	return (struct lane_table){
+		.control = view->segment.base,
+		.directory_fd = view->directory_fd,
+		.name = view->config.name,
+		.channel_id = view->header.channel_id,
+		.mode = view->config.mode,
+		.trust = &view->trust,
+	};
+}
+
+static void stat_lanes(const struct view *view, struct sluice_channel_stat *stat)
+{
+	struct lane_table table = table_of(view);
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++) {
+		struct lane_key key;
+		struct lane_objects objects;
+		const char *reason;
+		if (!lane_table_entry(table.control, i, &key) || key.slot >= LAYOUT_SLOTS)
+			continue;
+		if (lane_table_map(&table, key, false, &objects, &reason) != 0)
+			continue; /* it went meanwhile, or it is rubbish */
+		stat_lane(view, key, &objects, &stat->lanes[stat->lane_count]);
+		stat->mapped_bytes += stat->lanes[stat->lane_count].mapped_bytes;
+		stat->lane_count++;
+		lane_objects_release(&objects);
+	}
+}
+
+static void stat_members(const struct view *view, struct sluice_channel_stat *stat)
+{
+	const struct layout_control *control = view->segment.base;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		if (roster_look(&control->members[slot]).state == LAYOUT_MEMBER_ALIVE)
+			stat_member(view, slot, &stat->members[stat->member_count++]);
+}
+
+static void stat_channel(const struct view *view, const char *name, struct sluice_channel_stat *stat)
+{
+	const struct layout_control *control = view->segment.base;
+	struct stat status;
+	strcpy(stat->name, name);
+	stat->geometry = (struct sluice_geometry){
+		.mode = view->config.mode,
+		.flags = view->config.flags,
+		.depth = view->config.depth,
+		.expected_consumers = view->config.expected_consumers,
+		.lane_bytes = view->config.lane_bytes,
+		.max_message_bytes = view->config.lane_bytes / 2,
+		.alignment = 64,
+		.max_deliveries = view->config.max_deliveries,
+	};
+	stat->layout_version = view->header.version;
+	stat->permissions = view->config.permissions;
+	stat->owner_uid = fstat(view->control_fd, &status) == 0 ? status.st_uid : UINT32_MAX;
+	stat->mapped_bytes = view->segment.bytes;
+	stat->producers_opened = count_of(&control->epochs.producers_opened);
+	stat->producers_closed = count_of(&control->epochs.producers_closed);
+}
+
+int sluice_channel_stat(const char *name, const char *directory, struct sluice_channel_stat **ret_stat)
+{
+	if (name == NULL || ret_stat == NULL)
+		return -EINVAL;
+	struct view view;
+	int error = view_open(name, directory, &view);
+	if (error != 0)
+		return error;
+	struct {
+		struct sluice_channel_stat stat;
+		struct sluice_member_stat members[LAYOUT_SLOTS];
+		struct sluice_lane_stat lanes[LAYOUT_LANES];
+	} *all = calloc(1, sizeof *all);
+	if (all != NULL) {
+		all->stat.members = all->members;
+		all->stat.lanes = all->lanes;
+		stat_channel(&view, name, &all->stat);
+		stat_members(&view, &all->stat);
+		stat_lanes(&view, &all->stat);
+		*ret_stat = &all->stat;
+	}
+	view_close(&view);
+	return all != NULL ? 0 : -ENOMEM;
+}
+
+void sluice_channel_stat_free(struct sluice_channel_stat *stat)
+{
+	free(stat);
+}
+
+/* ---- remove ---- */
+
+#define GATE_TIMEOUT_NS (10 * CLOCK_SECOND_NS)
+
+/* Waits for the gate; whoever has it and finds members that live does not remove. */
+static int lock_gate(int fd)
+{
+	uint64_t end_ns = clock_monotonic_ns() + GATE_TIMEOUT_NS;
+	for (;;) {
+		int error = sys_lock_byte(fd, LAYOUT_GATE_BYTE);
+		if (error != -EAGAIN)
+			return error;
+		if (clock_monotonic_ns() >= end_ns)
+			return -ETIMEDOUT;
+		sys_pause_ns(CLOCK_MILLISECOND_NS);
+	}
+}
+
+/* 0, or -EBUSY while a slot of the control object behind `fd` is locked: true of every layout so far. */
+static int check_unused(int fd)
+{
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		int locked = sys_byte_is_locked(fd, LAYOUT_SLOT_BYTE(slot));
+		if (locked != 0)
+			return locked < 0 ? locked : -EBUSY;
+	}
+	return 0;
+}
+
+/* Takes the names of all lanes away; -ENOENT if there was none. */
+static int unlink_lanes(int directory_fd, const char *name)
+{
+	int result = -ENOENT;
+	int stream_fd = fcntl(directory_fd, F_DUPFD_CLOEXEC, 0);
+	DIR *stream = stream_fd >= 0 ? fdopendir(stream_fd) : NULL;
+	if (stream == NULL) {
+		result = -errno;
+		if (stream_fd >= 0)
+			close(stream_fd);
+		return result;
+	}
+	rewinddir(stream);
+	for (struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
+		char found[SLUICE_MAX_NAME + 1];
+		if (layout_parse_name(entry->d_name, found) != LAYOUT_DATA || strcmp(found, name) != 0)
+			continue;
+		result = unlinkat(directory_fd, entry->d_name, 0) == 0 || errno == ENOENT ? 0 : -errno;
+		if (result != 0)
+			break;
+	}
+	closedir(stream);
+	return result;
+}
+
+static int check_is_ours(int fd)
+{
+	struct stat status;
+	struct layout_header header;
+	if (fstat(fd, &status) != 0)
+		return -errno;
+	if (!S_ISREG(status.st_mode) || pread(fd, &header, sizeof header, 0) != sizeof header ||
+		header.magic != LAYOUT_MAGIC)
+		return -EPROTO;
+	return geteuid() == 0 || status.st_uid == geteuid() ? 0 : -EPERM;
+}
+
+static int remove_control(int directory_fd, const char *file, uint32_t flags)
+{
+	int fd = openat(directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == EISDIR || errno == ENXIO ? -EPROTO : -errno;
+	int error = check_is_ours(fd);
+	if (error == 0)
+		error = lock_gate(fd);
+	if (error == 0 && (flags & SLUICE_REMOVE_FORCE) == 0)
+		error = check_unused(fd);
+	if (error == 0 && unlinkat(directory_fd, file, 0) != 0)
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+int sluice_channel_remove(const char *name, const char *directory, uint32_t flags)
+{
+	if (layout_check_name(name) != 0 || (flags & ~(uint32_t)SLUICE_REMOVE_FORCE) != 0)
+		return -EINVAL;
+	int directory_fd = segment_open_directory(directory);
+	if (directory_fd < 0)
+		return directory_fd;
+	char file[LAYOUT_NAME_BYTES];
+	layout_control_name(name, file);
+	/* Control first: nobody can join what is half removed, and lanes without control are told apart by their id. */
+	int error = remove_control(directory_fd, file, flags);
+	if (error == 0 || error == -ENOENT) {
+		int lanes = unlink_lanes(directory_fd, name);
+		error = lanes == -ENOENT ? error : lanes;
+	}
+	close(directory_fd);
+	return error;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A lane's data object: a ring of descriptors and a ring of payload bytes, written by one producer, read by many.
+ *
+ * The writer's side keeps its positions in private memory and believes nothing it could read back. The reader's side is a
+ * view of read-only memory of which nothing is believed either. Which messages are done with is for others to know (claims);
+ * the writer is told.
+ */
+#ifndef SLUICE_LIB_LANE_H
+#define SLUICE_LIB_LANE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "atomic.h"
+#include "layout.h"
+
+/* A schema in private memory, checked. */
+struct lane_schema {
+	uint32_t tensor_count;
+	uint32_t dim_count; /* of all tensors together */
+	uint32_t ranks[SLUICE_MAX_TENSORS];
+	uint32_t dtypes[SLUICE_MAX_TENSORS];
+	uint32_t element_bytes[SLUICE_MAX_TENSORS];
+	char names[SLUICE_MAX_TENSORS][SLUICE_MAX_TENSOR_NAME + 1];
+};
+
+/* Takes a schema over from shared memory. Returns NULL, or the reason why it is rubbish. */
+const char *lane_schema_load(const struct layout_schema *shared, struct lane_schema *ret_schema);
+
+/* ---- writer ---- */
+
+struct lane_writer {
+	struct layout_data *data;
+	uint8_t *payload;
+	uint64_t capacity; /* payload bytes */
+	uint32_t depth;
+	uint32_t depth_shift;
+	uint32_t alignment;
+	uint32_t schema_count;
+	uint64_t head;     /* sequence number of the next message */
+	uint64_t tail;     /* oldest message whose memory is not free */
+	uint64_t offset;   /* where the next payload would begin */
+	uint64_t used;     /* payload bytes between tail and head, skipped ones included */
+	uint32_t *extents; /* for each descriptor, bytes / 64 its message took, skipped ones included */
+	struct lane_schema *schemas;
+};
+
+/* A place for a message; nothing is taken until lane_writer_publish. */
+struct lane_room {
+	uint64_t offset;  /* of the payload */
+	uint64_t skipped; /* bytes left unused at the lane's end */
+};
+
+/* Fills a fresh data object and starts writing it. Returns 0 or -ENOMEM. */
+int lane_writer_start(
+	struct lane_writer *writer, struct layout_data *data, uint64_t capacity, uint32_t depth, uint32_t alignment);
+/* Frees private memory; the object stays as it is. */
+void lane_writer_stop(struct lane_writer *writer);
+
+/* Largest message that always fits once the lane is empty, bytes. */
+uint64_t lane_writer_largest(const struct lane_writer *writer);
+
+static inline struct layout_descriptor *lane_writer_descriptor(const struct lane_writer *writer)
+{
+	return &writer->data->descriptors[writer->head & (writer->depth - 1)];
+}
+
+/* Looks for a free descriptor and `bytes` contiguous bytes; `bytes` is a multiple of the alignment, 0 for inline ones. */
+bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, struct lane_room *ret_room);
+
+/*
+ * Publishes the message whose descriptor's payload and annex are filled: writes the rest of `head`, then its sequence number.
+ * `bytes` is what it takes of the payload ring, a multiple of the alignment. Ends with a full fence.
+ */
+void lane_writer_publish(
+	struct lane_writer *writer, const struct layout_descriptor_head *head, struct lane_room room, uint64_t bytes);
+
+/* Tells readers that messages before `tail` may be overwritten from now on. */
+void lane_writer_announce_tail(struct lane_writer *writer, uint64_t tail);
+
+/* Takes back the memory of all messages before `tail`, which are done with. */
+void lane_writer_free_to(struct lane_writer *writer, uint64_t tail);
+
+/* The number of a schema equal to `schema`, appended if new. Returns it or -ENOBUFS. */
+int lane_writer_schema(struct lane_writer *writer, const struct lane_schema *schema);
+
+/* Marks the stream as ended after what is published. */
+void lane_writer_end(struct lane_writer *writer);
+
+/* ---- reader ---- */
+
+struct lane_reader {
+	const struct layout_data *data;
+	const uint8_t *payload;
+	uint64_t capacity;
+	uint32_t depth;
+	uint32_t depth_shift;
+	uint32_t alignment;
+};
+
+/* `geometry` is a private copy that layout_check_geometry found good. */
+void lane_reader_start(
+	struct lane_reader *reader, const struct layout_data *data, const struct layout_lane_geometry *geometry);
+
+static inline const struct layout_descriptor *lane_reader_descriptor(
+	const struct lane_reader *reader, uint64_t sequence)
+{
+	return &reader->data->descriptors[sequence & (reader->depth - 1)];
+}
+
+/*
+ * How far the descriptor of `sequence` is: 0 that message is there, negative not yet, positive it has been overwritten by
+ * the message so many places later.
+ */
+static inline int64_t lane_reader_look(const struct lane_reader *reader, uint64_t sequence)
+{
+	const struct layout_descriptor *descriptor = lane_reader_descriptor(reader, sequence);
+	/* C1: poll, pairs with P1 in lane_writer_publish: whoever sees the number sees the descriptor and the payload. */
+	uint64_t found = atomic_load_acquire(&descriptor->head.sequence);
+	return (int64_t)(found - (sequence + 1));
+}
+
+/* Copies a descriptor's head into private memory, each word read once. */
+static inline void lane_reader_copy_head(
+	const struct layout_descriptor *descriptor, struct layout_descriptor_head *ret_head)
+{
+	const uint64_t *from = (const uint64_t *)&descriptor->head;
+	union {
+		struct layout_descriptor_head head;
+		uint64_t words[sizeof(struct layout_descriptor_head) / sizeof(uint64_t)];
+	} copy;
+	for (unsigned i = 0; i < sizeof copy.words / sizeof copy.words[0]; i++)
+		copy.words[i] = atomic_load_relaxed(&from[i]); /* relaxed: after C1, and checked as untrusted */
+	*ret_head = copy.head;
+}
+
+/* Messages published by a producer that ended cleanly; false while it goes on. */
+static inline bool lane_reader_final(const struct lane_reader *reader, uint64_t *ret_final)
+{
+	uint64_t final = atomic_load_acquire(&reader->data->state.final); /* F2: pairs with F1 in lane_writer_end */
+	if (final == 0)
+		return false;
+	*ret_final = final - 1;
+	return true;
+}
+
+/* Oldest message that may still be there. */
+static inline uint64_t lane_reader_tail(const struct lane_reader *reader)
+{
+	return atomic_load_acquire(&reader->data->tail.value); /* T2: pairs with T1 in lane_writer_announce_tail */
+}
+
+/* Where a tensor lies in a message: from the payload's start, bytes. */
+struct lane_tensor {
+	uint64_t offset;
+	uint64_t bytes;
+	int64_t shape[SLUICE_MAX_DIMENSIONS];
+};
+
+/*
+ * Finds a message's tensors from a private copy of its head, which the caller has claimed. `*ret_base` is where its payload
+ * starts; everything returned lies inside the mapping. Returns NULL, or the reason why the descriptor is rubbish.
+ */
+const char *lane_reader_resolve(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
+	const struct layout_descriptor_head *head, const struct lane_schema *schema, const uint8_t **ret_base,
+	struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS]);
+
+#endif

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lane_table.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "claims.h"
+#include "clock.h"
+#include "lane.h"
+#include "roster.h"
+#include "sys.h"
+
+/* ---- making ---- */
+
+static void fill_header(
+	const struct lane_table *table, struct lane_key key, enum layout_kind kind, struct segment *segment)
+{
+	*(struct layout_header *)segment->base = (struct layout_header){
+		.magic = LAYOUT_MAGIC,
+		.version = LAYOUT_VERSION,
+		.kind = kind,
+		.bytes = segment->bytes,
+		.channel_id = table->channel_id,
+		.slot = key.slot,
+		.incarnation = key.incarnation,
+		.created_ns = clock_realtime_ns(),
+	};
+}
+
+static void fill_owner(struct layout_data *data)
+{
+	data->geometry.pid = (uint32_t)getpid();
+	data->geometry.uid = geteuid();
+	sys_program_name(data->geometry.program, sizeof data->geometry.program);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void lane_objects_release(struct lane_objects *objects)
+{
+	segment_unmap(&objects->data);
+	segment_unmap(&objects->claims);
+	close_fd(&objects->data_fd);
+	close_fd(&objects->claims_fd);
+}
+
+int lane_table_make(const struct lane_table *table, struct lane_key key, uint32_t depth, uint64_t payload_bytes,
+	struct lane_objects *ret_objects)
+{
+	struct lane_objects objects = {.data_fd = -1, .claims_fd = -1};
+	uint64_t data_bytes = layout_data_bytes(depth, payload_bytes, NULL);
+	uint64_t claims_bytes = layout_claims_bytes(table->mode, depth);
+	int error = segment_create(table->directory_fd, data_bytes, table->trust, &objects.data_fd, &objects.data);
+	if (error == 0)
+		error = segment_create(
+			table->directory_fd, claims_bytes, table->trust, &objects.claims_fd, &objects.claims);
+	if (error != 0) {
+		lane_objects_release(&objects);
+		return error;
+	}
+	fill_header(table, key, LAYOUT_DATA, &objects.data);
+	fill_header(table, key, LAYOUT_CLAIMS, &objects.claims);
+	fill_owner(objects.data.base);
+	*ret_objects = objects;
+	return 0;
+}
+
+static void lane_names(const struct lane_table *table, struct lane_key key, char ret_data[LAYOUT_NAME_BYTES],
+	char ret_claims[LAYOUT_NAME_BYTES])
+{
+	layout_lane_name(table->name, table->channel_id, key.slot, key.incarnation, LAYOUT_DATA, ret_data);
+	layout_lane_name(table->name, table->channel_id, key.slot, key.incarnation, LAYOUT_CLAIMS, ret_claims);
+}
+
+static int find_empty(const struct layout_control *control)
+{
+	struct lane_key key;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
+		if (!lane_table_entry(control, i, &key))
+			return (int)i;
+	return -EUSERS;
+}
+
+int lane_table_link(const struct lane_table *table, struct lane_key key, struct lane_objects *objects)
+{
+	int index = find_empty(table->control);
+	if (index < 0)
+		return index;
+	char data_name[LAYOUT_NAME_BYTES];
+	char claims_name[LAYOUT_NAME_BYTES];
+	lane_names(table, key, data_name, claims_name);
+	int error = segment_link(table->directory_fd, objects->claims_fd, claims_name);
+	if (error != 0)
+		return error;
+	error = segment_link(table->directory_fd, objects->data_fd, data_name);
+	if (error != 0) {
+		segment_unlink(table->directory_fd, claims_name);
+		return error;
+	}
+	close_fd(&objects->data_fd);
+	close_fd(&objects->claims_fd);
+
+	struct layout_lane_entry *entry = &table->control->lanes[index];
+	atomic_store_relaxed(&entry->slot, key.slot); /* relaxed: published by L1 */
+	atomic_store_relaxed(&entry->incarnation, key.incarnation);
+	atomic_store_release(&entry->state, LAYOUT_LANE_LINKED);     /* L1: pairs with L2 in lane_table_entry */
+	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1)); /* E1: pairs with E2 in consumer.c */
+	return 0;
+}
+
+/* ---- finding ---- */
+
+bool lane_table_entry(const struct layout_control *control, uint32_t index, struct lane_key *ret_key)
+{
+	const struct layout_lane_entry *entry = &control->lanes[index];
+	if (atomic_load_acquire(&entry->state) != LAYOUT_LANE_LINKED) /* L2: pairs with L1 in lane_table_link */
+		return false;
+	/* relaxed: a reused entry mixes two lanes at worst, and the object's own header then disagrees */
+	*ret_key = (struct lane_key){atomic_load_relaxed(&entry->slot), atomic_load_relaxed(&entry->incarnation)};
+	return true;
+}
+
+static bool header_fits(const struct lane_table *table, struct lane_key key, const struct layout_header *header)
+{
+	return header->channel_id == table->channel_id && header->slot == key.slot &&
+	       header->incarnation == key.incarnation;
+}
+
+static int map_object(const struct lane_table *table, struct lane_key key, enum layout_kind kind, bool writable,
+	struct segment *ret_segment, const char **ret_reason)
+{
+	char name[LAYOUT_NAME_BYTES];
+	layout_lane_name(table->name, table->channel_id, key.slot, key.incarnation, kind, name);
+	int fd;
+	struct layout_header header;
+	int error = segment_open(table->directory_fd, name, kind, writable, table->trust, &fd, &header);
+	if (error == -EBADMSG || error == -EPROTO || error == -EPROTONOSUPPORT)
+		*ret_reason = "an object that is not a lane of this layout";
+	if (error != 0)
+		return error;
+	if (!header_fits(table, key, &header)) {
+		*ret_reason = "a lane of another channel or member";
+		error = -EBADMSG;
+	}
+	if (error == 0)
+		error = segment_map(fd, header.bytes, writable, ret_segment);
+	close(fd);
+	return error;
+}
+
+/* Both objects are as large as the geometry says, so that no index can leave them. */
+static const char *check_objects(const struct lane_table *table, struct lane_objects *objects)
+{
+	if (objects->data.bytes < sizeof(struct layout_data))
+		return "a data object too short";
+	const struct layout_data *data = objects->data.base;
+	objects->geometry = *(const volatile struct layout_lane_geometry *)&data->geometry;
+	const char *reason = layout_check_geometry(&objects->geometry, objects->data.bytes);
+	if (reason == NULL && objects->claims.bytes != layout_claims_bytes(table->mode, objects->geometry.depth))
+		reason = "a claims object of another size";
+	return reason;
+}
+
+int lane_table_map(const struct lane_table *table, struct lane_key key, bool claims_writable,
+	struct lane_objects *ret_objects, const char **ret_reason)
+{
+	struct lane_objects objects = {.data_fd = -1, .claims_fd = -1};
+	const char *reason = "unreadable objects";
+	int error = map_object(table, key, LAYOUT_DATA, false, &objects.data, &reason);
+	if (error == 0)
+		error = map_object(table, key, LAYOUT_CLAIMS, claims_writable, &objects.claims, &reason);
+	if (error == 0) {
+		reason = check_objects(table, &objects);
+		error = reason != NULL ? -EBADMSG : 0;
+	}
+	if (error != 0) {
+		lane_objects_release(&objects);
+		*ret_reason = reason;
+		return error;
+	}
+	*ret_objects = objects;
+	return 0;
+}
+
+/* ---- how far a lane has got ---- */
+
+/* The number of messages published so far, by looking where the descriptors stop. */
+static uint64_t find_head(const struct lane_reader *reader, uint64_t tail)
+{
+	uint64_t head = tail;
+	while (head - tail < reader->depth && lane_reader_look(reader, head) >= 0)
+		head++;
+	return head;
+}
+
+static void count_queue(const struct lane_reader *reader, const struct layout_claims *claims, uint64_t tail,
+	struct lane_progress *progress)
+{
+	for (uint64_t sequence = tail; sequence != progress->published; sequence++) {
+		uint64_t word = atomic_load_acquire(&claims->u.claims[sequence & (reader->depth - 1)]); /* K3 */
+		struct layout_claim claim = layout_claim_decode(word);
+		uint32_t lap = claims_lap(sequence, reader->depth_shift);
+		enum claims_view view = claims_look(word, lap);
+		bool done = view == CLAIMS_TAKEN && claim.state != LAYOUT_CLAIMED;
+		if (view == CLAIMS_OPEN)
+			progress->waiting++;
+		else if (!done && view != CLAIMS_AHEAD)
+			progress->held++; /* a broken word too: such a lane is never taken for drained */
+	}
+}
+
+/* Messages that some consumer has yet to release; all of them while nobody is there. */
+static void count_broadcast(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail,
+	struct lane_progress *progress)
+{
+	uint64_t oldest = UINT64_MAX;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		if ((atomic_load_acquire(&control->active_consumers.words[slot / 64]) >> (slot % 64) & 1) == 0)
+			continue;
+		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value); /* B3: pairs with B1 */
+		uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : tail;
+		oldest = sequence < oldest ? sequence : oldest;
+	}
+	uint64_t departed = atomic_load_acquire(&claims->departed.value);
+	if (oldest == UINT64_MAX)
+		oldest = departed > tail ? departed : tail;
+	progress->waiting = oldest < progress->published ? progress->published - oldest : 0;
+}
+
+struct lane_progress lane_table_progress(
+	const struct layout_control *control, uint32_t mode, const struct lane_objects *objects)
+{
+	struct lane_reader reader;
+	struct lane_progress progress = {0};
+	lane_reader_start(&reader, objects->data.base, &objects->geometry);
+	uint64_t tail = lane_reader_tail(&reader);
+	progress.ended = lane_reader_final(&reader, &progress.published);
+	if (!progress.ended)
+		progress.published = find_head(&reader, tail);
+	if (progress.published - tail > reader.depth)
+		return progress; /* a tail that cannot be: never drained, which `sluice rm` can mend */
+	if (mode == SLUICE_BROADCAST)
+		count_broadcast(control, objects->claims.base, tail, &progress);
+	else
+		count_queue(&reader, objects->claims.base, tail, &progress);
+	progress.drained = progress.ended && progress.waiting == 0 && progress.held == 0;
+	return progress;
+}
+
+/* ---- taking away ---- */
+
+bool lane_table_retire(const struct lane_table *table, uint32_t index)
+{
+	struct lane_key key;
+	struct lane_objects objects;
+	const char *reason;
+	if (!lane_table_entry(table->control, index, &key) || key.slot >= LAYOUT_SLOTS)
+		return false;
+	struct roster_view producer = roster_look(&table->control->members[key.slot]);
+	if (producer.state == LAYOUT_MEMBER_ALIVE && producer.incarnation == key.incarnation)
+		return false; /* it has not ended: do not map it only to see that */
+	if (lane_table_map(table, key, false, &objects, &reason) != 0)
+		return false;
+	bool drained = lane_table_progress(table->control, table->mode, &objects).drained;
+	lane_objects_release(&objects);
+	if (!drained)
+		return false;
+
+	char data_name[LAYOUT_NAME_BYTES];
+	char claims_name[LAYOUT_NAME_BYTES];
+	lane_names(table, key, data_name, claims_name);
+	atomic_store_release(&table->control->lanes[index].state, LAYOUT_LANE_NONE); /* L1 */
+	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1));                 /* E1 */
+	segment_unlink(table->directory_fd, data_name);
+	segment_unlink(table->directory_fd, claims_name);
+	return true;
+}
+
+bool lane_table_retire_all(const struct lane_table *table)
+{
+	bool none_left = true;
+	struct lane_key key;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
+		if (lane_table_entry(table->control, i, &key) && !lane_table_retire(table, i))
+			none_left = false;
+	return none_left;
+}

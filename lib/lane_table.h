@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The channel's table of lanes: linking a new one, finding those there are, taking away those that ended and are drained.
+ *
+ * The table is changed under the gate only. A lane's objects are linked before its entry appears, and its entry goes before
+ * its objects do, so that whoever reads the table without the gate finds the objects or learns that the lane went.
+ */
+#ifndef SLUICE_LIB_LANE_TABLE_H
+#define SLUICE_LIB_LANE_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "layout.h"
+#include "segment.h"
+
+/* Which channel a table belongs to, as far as names and trust go. */
+struct lane_table {
+	struct layout_control *control;
+	int directory_fd;
+	const char *name;
+	uint64_t channel_id;
+	uint32_t mode;
+	const struct segment_trust *trust;
+};
+
+struct lane_key {
+	uint32_t slot;
+	uint32_t incarnation;
+};
+
+/* Both objects of a lane. */
+struct lane_objects {
+	struct segment data;
+	struct segment claims;
+	struct layout_lane_geometry geometry; /* private copy, checked */
+	int data_fd;                          /* -1 once mapped and not needed */
+	int claims_fd;
+};
+
+/*
+ * Makes both objects of a new lane, without names, with headers filled. `*ret_objects` is the caller's. Returns 0, -ENOSPC,
+ * -ENOMEM ...
+ */
+int lane_table_make(const struct lane_table *table, struct lane_key key, uint32_t depth, uint64_t payload_bytes,
+	struct lane_objects *ret_objects);
+
+/* Gives the objects their names and the lane its entry. The caller holds the gate. Returns 0, -EUSERS, -EEXIST ... */
+int lane_table_link(const struct lane_table *table, struct lane_key key, struct lane_objects *objects);
+
+/*
+ * Opens and maps a lane: data read-only, claims for writing or not. `*ret_objects` is the caller's, descriptors closed.
+ * Returns 0, -ENOENT (it has gone), -EBADMSG (`*ret_reason` says why), -ENOMEM, -EMFILE, -EACCES, -EPERM ...
+ */
+int lane_table_map(const struct lane_table *table, struct lane_key key, bool claims_writable,
+	struct lane_objects *ret_objects, const char **ret_reason);
+
+void lane_objects_release(struct lane_objects *objects);
+
+/* Entry `index`; false if it is empty. */
+bool lane_table_entry(const struct layout_control *control, uint32_t index, struct lane_key *ret_key);
+
+/* How far a lane's messages have got. */
+struct lane_progress {
+	uint64_t published; /* messages ever */
+	uint64_t waiting;   /* not handed out; broadcast: not released by the slowest */
+	uint64_t held;      /* handed out and not released; queue only */
+	bool ended;         /* its producer closed it cleanly */
+	bool drained;       /* ended, and every message is done with */
+};
+
+/* Counts by looking at every claim. Exact for a lane that has ended; else of no one instant. */
+struct lane_progress lane_table_progress(
+	const struct layout_control *control, uint32_t mode, const struct lane_objects *objects);
+
+/* Takes the lane away if it is drained; true if it did. The caller holds the gate. */
+bool lane_table_retire(const struct lane_table *table, uint32_t index);
+
+/* The same for all lanes; true if none is left. The caller holds the gate. */
+bool lane_table_retire_all(const struct lane_table *table);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "message.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor.h"
+
+static bool is_live(const struct sluice_message *message)
+{
+	return message != NULL && message_state(message) != MESSAGE_NONE;
+}
+
+static bool is_reserved(const struct sluice_message *message)
+{
+	return message != NULL && message_state(message) == MESSAGE_RESERVED;
+}
+
+uint32_t sluice_tensor_count(const struct sluice_message *message)
+{
+	return is_live(message) ? message->tensor_count : 0;
+}
+
+const struct sluice_tensor *sluice_tensor(const struct sluice_message *message, uint32_t index)
+{
+	return index < sluice_tensor_count(message) ? &message->tensors[index] : NULL;
+}
+
+const struct sluice_tensor *sluice_tensor_find(const struct sluice_message *message, const char *name)
+{
+	uint32_t count = sluice_tensor_count(message);
+	for (uint32_t i = 0; name != NULL && i < count; i++)
+		if (strcmp(message->tensors[i].name, name) == 0)
+			return &message->tensors[i];
+	return NULL;
+}
+
+void *sluice_data(struct sluice_message *message, uint32_t index)
+{
+	if (!is_reserved(message) || index >= message->tensor_count)
+		return NULL;
+	return (void *)(uintptr_t)message->tensors[index].data;
+}
+
+int sluice_shrink(struct sluice_message *message, uint32_t index, int64_t first)
+{
+	if (!is_reserved(message))
+		return -EALREADY;
+	if (index >= message->tensor_count || message->tensors[index].ndim == 0)
+		return -EINVAL;
+	struct sluice_tensor *tensor = &message->tensors[index];
+	if (first < 0 || first > message->of.reserved.first[index])
+		return -EINVAL;
+	tensor->shape[0] = first;
+	/* It was reserved at its largest, so this cannot overflow. */
+	return tensor_bytes(tensor->shape, tensor->ndim, tensor_element_bytes(tensor->dtype), &tensor->bytes);
+}
+
+int sluice_set_correlation_id(struct sluice_message *message, uint64_t id)
+{
+	if (!is_reserved(message))
+		return -EALREADY;
+	message->correlation_id = id;
+	return 0;
+}
+
+int sluice_set_deadline(struct sluice_message *message, uint64_t deadline_ns)
+{
+	if (!is_reserved(message))
+		return -EALREADY;
+	message->of.reserved.deadline_ns = deadline_ns;
+	return 0;
+}
+
+int sluice_set_trace(struct sluice_message *message, const struct sluice_trace *trace)
+{
+	if (!is_reserved(message))
+		return -EALREADY;
+	message->of.reserved.trace = trace != NULL ? *trace : (struct sluice_trace){0};
+	return 0;
+}
+
+uint64_t sluice_correlation_id(const struct sluice_message *message)
+{
+	return is_live(message) ? message->correlation_id : 0;
+}
+
+uint64_t sluice_deadline(const struct sluice_message *message)
+{
+	if (is_reserved(message))
+		return message->of.reserved.deadline_ns;
+	if (!is_live(message) || (message->flags & LAYOUT_DEADLINE) == 0)
+		return 0;
+	return atomic_load_relaxed(
+		&message->descriptor->annex.deadline_ns); /* relaxed: after C1, and the message is held */
+}
+
+void sluice_trace(const struct sluice_message *message, struct sluice_trace *ret_trace)
+{
+	*ret_trace = (struct sluice_trace){0};
+	if (is_reserved(message)) {
+		*ret_trace = message->of.reserved.trace;
+	} else if (is_live(message) && (message->flags & LAYOUT_TRACED) != 0) {
+		const struct layout_descriptor_annex *annex = &message->descriptor->annex;
+		memcpy(ret_trace->trace_id, annex->trace_id, sizeof ret_trace->trace_id);
+		memcpy(ret_trace->parent_id, annex->parent_id, sizeof ret_trace->parent_id);
+		ret_trace->flags = annex->trace_flags;
+	}
+}
+
+void sluice_stamps(const struct sluice_message *message, struct sluice_stamps *ret_stamps)
+{
+	*ret_stamps = is_live(message) ? message->stamps : (struct sluice_stamps){0};
+}
+
+uint64_t sluice_sequence(const struct sluice_message *message)
+{
+	return is_live(message) ? message->sequence : 0;
+}
+
+uint64_t sluice_origin(const struct sluice_message *message)
+{
+	return is_live(message) ? message->origin : 0;
+}
+
+uint32_t sluice_delivery_count(const struct sluice_message *message)
+{
+	return is_live(message) ? message->deliveries : 0;
+}
+
+/* ---- pool ---- */
+
+#define POOL_STEP 32
+
+static bool grow(struct message_pool *pool, struct handle *handle)
+{
+	struct sluice_message **messages =
+		realloc(pool->messages, (pool->count + POOL_STEP) * sizeof(struct sluice_message *));
+	if (messages == NULL)
+		return false;
+	pool->messages = messages;
+	struct sluice_message *step = calloc(POOL_STEP, sizeof *step);
+	if (step == NULL)
+		return false;
+	for (uint32_t i = 0; i < POOL_STEP; i++) {
+		step[i].handle = handle;
+		pool->messages[pool->count + i] = &step[i];
+	}
+	pool->hint = pool->count;
+	pool->count += POOL_STEP;
+	return true;
+}
+
+struct sluice_message *message_pool_take(struct message_pool *pool, struct handle *handle)
+{
+	/* One taken and released at a time finds its own handle again, still in the cache; many held go round in order. */
+	for (uint32_t i = 0; i < pool->count; i++) {
+		uint32_t index = pool->hint + i < pool->count ? pool->hint + i : pool->hint + i - pool->count;
+		if (message_state(pool->messages[index]) == MESSAGE_NONE) {
+			pool->hint = index;
+			return pool->messages[index];
+		}
+	}
+	return grow(pool, handle) ? pool->messages[pool->hint] : NULL;
+}

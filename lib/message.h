@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A message handle: a reservation of a producer, or what a consumer holds. */
+#ifndef SLUICE_LIB_MESSAGE_H
+#define SLUICE_LIB_MESSAGE_H
+
+#include <stdint.h>
+
+#include <sluice/message.h>
+
+#include "handle.h"
+#include "lane.h"
+#include "layout.h"
+
+enum message_state { MESSAGE_NONE = 0, MESSAGE_RESERVED = 1, MESSAGE_HELD = 2 };
+
+struct consumer_lane;
+
+struct sluice_message {
+	struct handle *handle; /* the producer or consumer it belongs to */
+	uint32_t state;        /* enum message_state; release may come from another thread than the next receive */
+	uint32_t tensor_count;
+	uint64_t sequence;
+	uint64_t origin;
+	uint64_t correlation_id;
+	uint32_t flags; /* enum layout_descriptor_flags */
+	uint32_t deliveries;
+	const struct layout_descriptor *descriptor; /* consumer: for the annex, which is read when asked for */
+	struct sluice_stamps stamps;
+	union {
+		struct { /* of a reservation */
+			struct lane_room room;
+			uint64_t deadline_ns;
+			struct sluice_trace trace;
+			uint32_t schema;
+			int64_t first[SLUICE_MAX_TENSORS];    /* first dimensions as reserved */
+			uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
+		} reserved;
+		struct { /* of a received message */
+			struct consumer_lane *lane;
+			uint64_t *claim;
+			uint64_t claimed; /* the claim word that says that it is held */
+		} held;
+	} of;
+	struct sluice_tensor tensors[SLUICE_MAX_TENSORS];
+};
+
+static inline enum message_state message_state(const struct sluice_message *message)
+{
+	return (enum message_state)atomic_load_acquire(&message->state); /* G2: pairs with G1 */
+}
+
+static inline void message_set_state(struct sluice_message *message, enum message_state state)
+{
+	/* G1: pairs with G2: whoever reuses a handle that another thread released sees it whole. */
+	atomic_store_release(&message->state, (uint32_t)state);
+}
+
+/*
+ * Message handles of one consumer. The consumer's thread takes them; any thread gives one back by setting its state to
+ * MESSAGE_NONE. Grows when all are in use and never shrinks, so that a handle released long ago is still readable.
+ */
+struct message_pool {
+	struct sluice_message **messages;
+	uint32_t count;
+	uint32_t hint; /* where the last one was found */
+};
+
+/* A handle that nobody uses, in state MESSAGE_NONE; NULL when out of memory. It stays free until its state is set. */
+struct sluice_message *message_pool_take(struct message_pool *pool, struct handle *handle);
+
+#endif

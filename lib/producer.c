@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Producers: a lane of one's own, one reservation at a time, waiting for room. */
+#include <sluice/producer.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "atomic.h"
+#include "channel.h"
+#include "claims.h"
+#include "clock.h"
+#include "handle.h"
+#include "lane.h"
+#include "lane_table.h"
+#include "message.h"
+#include "stats.h"
+#include "tensor.h"
+#include "waiter.h"
+
+struct sluice_producer {
+	struct handle handle;
+	struct channel channel;
+	struct lane_objects objects;
+	struct lane_writer writer;
+	struct layout_claims *claims;
+	struct layout_lane_stats *stats;
+	struct sampler sampler;
+	int64_t spin_ns;
+	uint32_t last_schema;
+	bool broadcast;
+	bool ordered;
+	struct sluice_message message; /* the one reservation */
+};
+
+/* ---- open and close ---- */
+
+static int check_options(const struct sluice_producer_options *options)
+{
+	if (options->size != sizeof *options)
+		return -EINVAL;
+	if (options->lane_bytes != 0 &&
+		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
+		return -EINVAL;
+	if (options->depth != 0 && (options->depth < 2 || options->depth > LAYOUT_MAX_DEPTH))
+		return -EINVAL;
+	uint32_t alignment = options->alignment;
+	if (alignment != 0 && (alignment < 64 || alignment > 4096 || (alignment & (alignment - 1)) != 0))
+		return -EINVAL;
+	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
+}
+
+static uint32_t lane_depth(const struct sluice_producer *producer, const struct sluice_producer_options *options)
+{
+	uint32_t depth = 2;
+	while (depth < options->depth)
+		depth *= 2;
+	return options->depth != 0 ? depth : producer->channel.config.depth;
+}
+
+static int make_lane(struct sluice_producer *producer, const struct sluice_producer_options *options)
+{
+	struct channel *channel = &producer->channel;
+	struct lane_table table = channel_lane_table(channel);
+	struct lane_key key = {channel->slot, channel->incarnation};
+	uint32_t depth = lane_depth(producer, options);
+	uint64_t bytes = options->lane_bytes != 0 ? options->lane_bytes : channel->config.lane_bytes;
+	bytes = align_up(bytes, 2 * LAYOUT_MIN_PAYLOAD); /* half of it is a multiple of every alignment */
+	int error = lane_table_make(&table, key, depth, bytes, &producer->objects);
+	if (error != 0)
+		return error;
+	error = lane_writer_start(&producer->writer, producer->objects.data.base, bytes, depth,
+		options->alignment != 0 ? options->alignment : 64);
+	if (error == 0)
+		error = channel_lock_gate(channel, channel->open_timeout_ns);
+	if (error == 0) {
+		error = lane_table_link(&table, key, &producer->objects);
+		channel_unlock_gate(channel);
+	}
+	if (error != 0) {
+		lane_writer_stop(&producer->writer);
+		lane_objects_release(&producer->objects);
+		return error;
+	}
+	producer->claims = producer->objects.claims.base;
+	producer->stats = &((struct layout_data *)producer->objects.data.base)->stats;
+	channel_ring_everybody(channel);
+	return 0;
+}
+
+int sluice_producer_open(
+	const char *name, const struct sluice_producer_options *options, struct sluice_producer **ret_producer)
+{
+	static const struct sluice_producer_options defaults = {.size = sizeof defaults};
+	if (options == NULL)
+		options = &defaults;
+	if (ret_producer == NULL || check_options(options) != 0)
+		return -EINVAL;
+	struct sluice_producer *producer = handle_new(HANDLE_PRODUCER, sizeof *producer);
+	if (producer == NULL)
+		return -ENOMEM;
+	memset(&producer->handle + 1, 0, sizeof *producer - sizeof producer->handle);
+
+	int error = channel_join(&producer->channel, &producer->handle, name, options->channel, SLUICE_ROLE_PRODUCER);
+	if (error != 0) {
+		handle_retire(&producer->handle);
+		return error;
+	}
+	error = make_lane(producer, options);
+	if (error != 0) {
+		channel_leave(&producer->channel, false);
+		handle_retire(&producer->handle);
+		return error;
+	}
+	producer->sampler = sampler_at_rate(options->sample_rate_hz);
+	producer->spin_ns = waiter_spin_ns(options->spin_ns);
+	producer->broadcast = producer->channel.config.mode == SLUICE_BROADCAST;
+	producer->ordered = (producer->channel.config.flags & SLUICE_ORDERED) != 0;
+	producer->message.handle = &producer->handle;
+	producer->message.origin = (uint64_t)producer->channel.incarnation << 32 | producer->channel.slot;
+	handle_publish(&producer->handle);
+	*ret_producer = producer;
+	return 0;
+}
+
+/* ---- room ---- */
+
+/*
+ * The oldest message that some consumer still needs. All of them while nobody is there, except what departed consumers
+ * had released; one that is in the channel but has not yet looked at this lane needs everything.
+ */
+static uint64_t broadcast_oldest(const struct sluice_producer *producer)
+{
+	const struct lane_writer *writer = &producer->writer;
+	const uint64_t *active = producer->channel.control->active_consumers.words;
+	uint64_t oldest = UINT64_MAX;
+	for (uint32_t i = 0; i < LAYOUT_MAP_WORDS; i++) {
+		/* J3: pairs with J0 in channel.c; a consumer missed here sees the announced tail when it joins the lane */
+		for (uint64_t bits = atomic_load_acquire(&active[i]); bits != 0; bits &= bits - 1) {
+			uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
+			uint64_t cursor =
+				atomic_load_acquire(&producer->claims->u.cursors[slot].value); /* B3: pairs with B1 */
+			uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : writer->tail;
+			oldest = sequence < oldest ? sequence : oldest;
+		}
+	}
+	if (oldest == UINT64_MAX)
+		oldest = atomic_load_acquire(&producer->claims->departed.value); /* B4: pairs with B2 */
+	/* Whatever consumers wrote, it stays between what is free already and what was published. */
+	if (oldest < writer->tail)
+		return writer->tail;
+	return oldest < writer->head ? oldest : writer->head;
+}
+
+static bool is_assembled(const struct sluice_producer *producer)
+{
+	return producer->channel.config.expected_consumers == 0 ||
+	       atomic_load_acquire(&producer->channel.control->epochs.assembled) !=
+		       0; /* A2: pairs with A1 in channel.c */
+}
+
+static bool reclaim_broadcast(struct sluice_producer *producer)
+{
+	struct lane_writer *writer = &producer->writer;
+	if (!is_assembled(producer))
+		return false;
+	uint64_t oldest = broadcast_oldest(producer);
+	if (oldest == writer->tail)
+		return false;
+	/*
+	 * A consumer that joins now reads the tail, writes its cursor there, and reads the tail again after a full fence (J1).
+	 * With a full fence between our tail and our second look (J2), either it sees the new tail or we see its cursor.
+	 */
+	lane_writer_announce_tail(writer, oldest);
+	atomic_fence_full(); /* J2: pairs with J1 in consumer_lane.c */
+	uint64_t again = broadcast_oldest(producer);
+	uint64_t tail = again < oldest ? again : oldest;
+	bool found = tail != writer->tail;
+	lane_writer_free_to(writer, tail);
+	return found;
+}
+
+static bool reclaim_queue(struct sluice_producer *producer)
+{
+	struct lane_writer *writer = &producer->writer;
+	uint64_t tail = writer->tail;
+	while (tail != writer->head && claims_is_done(&producer->claims->u.claims[tail & (writer->depth - 1)],
+					       claims_lap(tail, writer->depth_shift)))
+		tail++;
+	if (tail == writer->tail)
+		return false;
+	lane_writer_announce_tail(writer, tail);
+	lane_writer_free_to(writer, tail);
+	return true;
+}
+
+/* Takes back what consumers are done with; true if that was anything. */
+static bool reclaim(struct sluice_producer *producer)
+{
+	return producer->broadcast ? reclaim_broadcast(producer) : reclaim_queue(producer);
+}
+
+static bool find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room)
+{
+	if (__builtin_expect(lane_writer_find_room(&producer->writer, bytes, ret_room), 1))
+		return true;
+	return reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room);
+}
+
+static int wait_for_room(
+	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
+{
+	struct waiter waiter = waiter_for(timeout_ns, producer->spin_ns);
+	for (;;) {
+		enum waiter_next next = waiter_step(&waiter);
+		if (next == WAITER_OVER)
+			return deadline_error(&waiter.deadline);
+		if (next == WAITER_SLEEP)
+			doorbell_arm(producer->channel.bell);
+		if (find_room(producer, bytes, ret_room)) {
+			if (next == WAITER_SLEEP)
+				doorbell_disarm(producer->channel.bell);
+			return 0;
+		}
+		if (next == WAITER_SPIN)
+			continue;
+		stats_add(&producer->stats->stalls, 1);
+		/* Consumers that linger over a batch must not wait for more from a producer that waits for them. */
+		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
+		int error = channel_sleep(&producer->channel, &waiter);
+		if (error != 0)
+			return error;
+	}
+}
+
+/* ---- reserve ---- */
+
+/* Where the tensors of a message go. */
+struct plan {
+	uint64_t bytes; /* of the payload ring; 0 if it rides in the descriptor */
+	bool wide;      /* dimensions do not fit the descriptor */
+	bool inside;    /* payload in the descriptor */
+	uint64_t tensor_bytes[SLUICE_MAX_TENSORS];
+	uint64_t offsets[SLUICE_MAX_TENSORS];
+};
+
+static int plan_sizes(const struct sluice_tensor_spec *specs, size_t count, struct plan *plan, uint32_t *ret_dims)
+{
+	uint32_t dims = 0;
+	plan->wide = false;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t element_bytes = tensor_element_bytes(specs[i].dtype);
+		if (specs[i].ndim > SLUICE_MAX_DIMENSIONS)
+			return -E2BIG;
+		if (element_bytes == 0)
+			return -EINVAL;
+		int error = tensor_bytes(specs[i].shape, specs[i].ndim, element_bytes, &plan->tensor_bytes[i]);
+		if (error != 0)
+			return error;
+		for (uint32_t k = 0; k < specs[i].ndim; k++)
+			plan->wide |= specs[i].shape[k] > UINT32_MAX;
+		dims += specs[i].ndim;
+	}
+	*ret_dims = dims;
+	return 0;
+}
+
+static int plan_message(
+	const struct lane_writer *writer, const struct sluice_tensor_spec *specs, size_t count, struct plan *plan)
+{
+	uint32_t dims;
+	int error = plan_sizes(specs, count, plan, &dims);
+	if (error != 0)
+		return error;
+	plan->wide |= dims + count - 1 > LAYOUT_DIMS;
+	uint64_t largest = lane_writer_largest(writer);
+	uint64_t end = plan->wide ? (dims + count) * sizeof(uint64_t) : 0;
+	for (size_t i = 0; i < count; i++) {
+		plan->offsets[i] = align_up(end, writer->alignment);
+		if (plan->tensor_bytes[i] > largest || plan->offsets[i] > largest - plan->tensor_bytes[i])
+			return -EMSGSIZE;
+		end = plan->offsets[i] + plan->tensor_bytes[i];
+	}
+	plan->inside = !plan->wide && end <= LAYOUT_INLINE_BYTES && (writer->alignment == 64 || end == 0);
+	plan->bytes = plan->inside ? 0 : align_up(end, writer->alignment);
+	return 0;
+}
+
+static bool matches(const struct lane_schema *schema, const struct sluice_tensor_spec *specs, size_t count)
+{
+	if (schema->tensor_count != count)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (schema->dtypes[i] != specs[i].dtype || schema->ranks[i] != specs[i].ndim || specs[i].name == NULL ||
+			strcmp(schema->names[i], specs[i].name) != 0)
+			return false;
+	return true;
+}
+
+static bool is_good_name(const struct lane_schema *schema, size_t index, const char *name)
+{
+	size_t length = name != NULL ? strnlen(name, SLUICE_MAX_TENSOR_NAME + 1) : 0;
+	if (length == 0 || length > SLUICE_MAX_TENSOR_NAME)
+		return false;
+	for (size_t i = 0; i < index; i++)
+		if (strcmp(schema->names[i], name) == 0)
+			return false;
+	return true;
+}
+
+static int new_schema(struct lane_writer *writer, const struct sluice_tensor_spec *specs, size_t count)
+{
+	struct lane_schema schema = {.tensor_count = (uint32_t)count};
+	for (size_t i = 0; i < count; i++) {
+		if (!is_good_name(&schema, i, specs[i].name))
+			return -EINVAL;
+		strcpy(schema.names[i], specs[i].name);
+		schema.dtypes[i] = specs[i].dtype;
+		schema.ranks[i] = specs[i].ndim;
+	}
+	return lane_writer_schema(writer, &schema);
+}
+
+static int find_schema(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+{
+	struct lane_writer *writer = &producer->writer;
+	if (producer->last_schema < writer->schema_count &&
+		matches(&writer->schemas[producer->last_schema], specs, count))
+		return (int)producer->last_schema;
+	int schema = new_schema(writer, specs, count);
+	if (schema >= 0)
+		producer->last_schema = (uint32_t)schema;
+	return schema;
+}
+
+static uint64_t stamp_if_due(struct sluice_producer *producer)
+{
+	if (!sampler_is_due(&producer->sampler))
+		return 0;
+	uint64_t now_ns = clock_monotonic_ns();
+	sampler_stamped(&producer->sampler, now_ns);
+	return now_ns;
+}
+
+static void fill_tensors(struct sluice_message *message, const struct lane_schema *schema,
+	const struct sluice_tensor_spec *specs, const struct plan *plan, uint8_t *base)
+{
+	for (uint32_t i = 0; i < schema->tensor_count; i++) {
+		struct sluice_tensor *tensor = &message->tensors[i];
+		tensor->name = schema->names[i];
+		tensor->data = base + plan->offsets[i];
+		tensor->bytes = plan->tensor_bytes[i];
+		tensor->dtype = specs[i].dtype;
+		tensor->ndim = specs[i].ndim;
+		for (uint32_t k = 0; k < specs[i].ndim; k++)
+			tensor->shape[k] = specs[i].shape[k];
+		message->of.reserved.first[i] = specs[i].ndim > 0 ? specs[i].shape[0] : 0;
+		message->of.reserved.offsets[i] = plan->offsets[i];
+	}
+}
+
+static void begin_reservation(struct sluice_producer *producer, const struct sluice_tensor_spec *specs,
+	const struct plan *plan, uint32_t schema, struct lane_room room)
+{
+	struct lane_writer *writer = &producer->writer;
+	struct sluice_message *message = &producer->message;
+	message->tensor_count = writer->schemas[schema].tensor_count;
+	message->sequence = writer->head;
+	message->correlation_id = 0;
+	message->flags = (plan->inside ? LAYOUT_PAYLOAD_INLINE : 0) | (plan->wide ? LAYOUT_DIMS_IN_PAYLOAD : 0);
+	message->stamps = (struct sluice_stamps){.reserve_ns = stamp_if_due(producer)};
+	message->of.reserved.room = room;
+	message->of.reserved.deadline_ns = 0;
+	message->of.reserved.trace = (struct sluice_trace){0};
+	message->of.reserved.schema = schema;
+	uint8_t *base = plan->inside ? lane_writer_descriptor(writer)->payload : writer->payload + room.offset;
+	fill_tensors(message, &writer->schemas[schema], specs, plan, base);
+	message_set_state(message, MESSAGE_RESERVED);
+}
+
+int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count,
+	int64_t timeout_ns, struct sluice_message **ret_message)
+{
+	if (producer == NULL || ret_message == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	if (message_state(&producer->message) == MESSAGE_RESERVED)
+		return -EBUSY;
+	if (specs == NULL || count == 0)
+		return -EINVAL;
+	if (count > SLUICE_MAX_TENSORS)
+		return -E2BIG;
+
+	struct plan plan;
+	struct lane_room room;
+	error = plan_message(&producer->writer, specs, count, &plan);
+	if (error != 0)
+		return error;
+	int schema = find_schema(producer, specs, count);
+	if (schema < 0)
+		return schema;
+	if (!find_room(producer, plan.bytes, &room)) {
+		error = wait_for_room(producer, plan.bytes, timeout_ns, &room);
+		if (error != 0)
+			return error;
+	}
+	begin_reservation(producer, specs, &plan, (uint32_t)schema, room);
+	*ret_message = &producer->message;
+	return 0;
+}
+
+/* ---- publish ---- */
+
+/* Dimensions of all tensors, then where they start in units of 64 bytes: into the head, or before the payload. */
+static void write_words(const struct sluice_message *message, struct layout_descriptor_head *head, uint64_t *wide)
+{
+	uint32_t word = 0;
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		for (uint32_t k = 0; k < message->tensors[i].ndim; k++, word++)
+			if (wide != NULL)
+				wide[word] = (uint64_t)message->tensors[i].shape[k];
+			else
+				head->dims[word] = (uint32_t)message->tensors[i].shape[k];
+	for (uint32_t i = wide != NULL ? 0 : 1; i < message->tensor_count; i++, word++)
+		if (wide != NULL)
+			wide[word] = message->of.reserved.offsets[i] / 64;
+		else
+			head->dims[word] = (uint32_t)(message->of.reserved.offsets[i] / 64);
+}
+
+/* How far the message reaches after its tensors were shrunk. */
+static uint64_t payload_end(const struct sluice_message *message)
+{
+	uint64_t end = 0;
+	for (uint32_t i = 0; i < message->tensor_count; i++) {
+		uint64_t tensor_end = message->of.reserved.offsets[i] + message->tensors[i].bytes;
+		end = tensor_end > end ? tensor_end : end;
+	}
+	return end;
+}
+
+static uint32_t write_annex(struct sluice_producer *producer, struct layout_descriptor_annex *annex)
+{
+	struct sluice_message *message = &producer->message;
+	const struct sluice_trace *trace = &message->of.reserved.trace;
+	static const uint8_t no_trace[sizeof trace->trace_id];
+	uint32_t flags = 0;
+	if (message->of.reserved.deadline_ns != 0) {
+		annex->deadline_ns = message->of.reserved.deadline_ns;
+		flags |= LAYOUT_DEADLINE;
+	}
+	if (memcmp(trace->trace_id, no_trace, sizeof no_trace) != 0) {
+		memcpy(annex->trace_id, trace->trace_id, sizeof annex->trace_id);
+		memcpy(annex->parent_id, trace->parent_id, sizeof annex->parent_id);
+		annex->trace_flags = trace->flags;
+		flags |= LAYOUT_TRACED;
+	}
+	if (message->stamps.reserve_ns != 0) {
+		message->stamps.publish_ns = clock_monotonic_ns();
+		annex->reserve_ns = message->stamps.reserve_ns;
+		annex->publish_ns = message->stamps.publish_ns;
+		stats_record(&producer->stats->fill_time, message->stamps.publish_ns - message->stamps.reserve_ns);
+		flags |= LAYOUT_STAMPED;
+	}
+	return flags;
+}
+
+/* Wakes whoever the message is for. The publish before ended with a full fence (P2), which is this look's D3. */
+static void wake_consumers(struct sluice_producer *producer)
+{
+	struct layout_control *control = producer->channel.control;
+	if (__builtin_expect(!doorbell_is_armed(&control->sleeping_consumers), 1))
+		return;
+	uint32_t woken;
+	if (producer->broadcast)
+		woken = doorbell_ring_all(control->bells, &control->sleeping_consumers);
+	else
+		woken = doorbell_ring_one(
+			control->bells, &control->sleeping_consumers, (uint32_t)producer->writer.head);
+	stats_add(&producer->stats->wakeups_sent, woken);
+}
+
+static int check_reservation(struct sluice_message *message)
+{
+	if (message == NULL)
+		return -EINVAL;
+	int error = handle_check(message->handle);
+	if (error != 0)
+		return error;
+	/* A consumer's message is nobody's to publish. */
+	return message->handle->kind == HANDLE_PRODUCER && message_state(message) == MESSAGE_RESERVED ? 0 : -EALREADY;
+}
+
+int sluice_publish(struct sluice_message *message)
+{
+	int error = check_reservation(message);
+	if (error != 0)
+		return error;
+	struct sluice_producer *producer = (struct sluice_producer *)message->handle;
+	struct lane_writer *writer = &producer->writer;
+	struct lane_room room = message->of.reserved.room;
+	bool wide = (message->flags & LAYOUT_DIMS_IN_PAYLOAD) != 0;
+	bool inside = (message->flags & LAYOUT_PAYLOAD_INLINE) != 0;
+
+	struct layout_descriptor_head head = {
+		.correlation_id = message->correlation_id,
+		.payload_bytes = payload_end(message),
+		.payload_unit = inside ? 0 : (uint32_t)(room.offset / 64),
+		.schema = (uint16_t)message->of.reserved.schema,
+	};
+	write_words(message, &head, wide ? (uint64_t *)(void *)(writer->payload + room.offset) : NULL);
+	head.flags = (uint16_t)(message->flags | write_annex(producer, &lane_writer_descriptor(writer)->annex));
+	if (producer->ordered)
+		head.ticket =
+			atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1; /* O1: before P1 */
+	lane_writer_publish(writer, &head, room, inside ? 0 : align_up(head.payload_bytes, writer->alignment));
+
+	message_set_state(message, MESSAGE_NONE);
+	stats_add(&producer->stats->published_messages, 1);
+	stats_add(&producer->stats->published_bytes, head.payload_bytes);
+	wake_consumers(producer);
+	return 0;
+}
+
+int sluice_discard(struct sluice_message *message)
+{
+	int error = check_reservation(message);
+	if (error != 0)
+		return error;
+	message_set_state(message, MESSAGE_NONE);
+	stats_add(&((struct sluice_producer *)message->handle)->stats->discarded_messages, 1);
+	return 0;
+}
+
+int sluice_producer_close(struct sluice_producer *producer)
+{
+	if (producer == NULL)
+		return 0;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	message_set_state(&producer->message, MESSAGE_NONE);
+	reclaim(producer); /* so that late joiners need not look at what is done with */
+	lane_writer_end(&producer->writer);
+	atomic_add_full(
+		&producer->channel.control->epochs.lanes, UINT64_C(1)); /* E1: consumers look whether it is drained */
+	lane_writer_stop(&producer->writer);
+	lane_objects_release(&producer->objects);
+	error = channel_leave(&producer->channel, true);
+	handle_retire(&producer->handle);
+	return error;
+}
+
+/* ---- the rest ---- */
+
+int sluice_producer_wait(struct sluice_producer *producer, uint32_t consumers, int64_t timeout_ns)
+{
+	if (producer == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	return channel_wait_members(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin_ns);
+}
+
+int sluice_producer_geometry(struct sluice_producer *producer, struct sluice_geometry *ret_geometry)
+{
+	if (producer == NULL || ret_geometry == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	channel_geometry(&producer->channel, ret_geometry);
+	ret_geometry->depth = producer->writer.depth;
+	ret_geometry->lane_bytes = producer->writer.capacity;
+	ret_geometry->max_message_bytes = lane_writer_largest(&producer->writer);
+	ret_geometry->alignment = producer->writer.alignment;
+	return 0;
+}
