@@ -2,7 +2,6 @@
 #include "channel.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -174,9 +173,7 @@ static int open_control(struct channel *channel, const char *file)
 /* Lets go of the control object, but not of the directory. */
 static void drop_control(struct channel *channel)
 {
-	handle_set_lock_fd(channel->handle, -1);
-	if (channel->lock_fd >= 0)
-		close(channel->lock_fd);
+	handle_close_lock(channel->handle);
 	segment_unmap(&channel->segment);
 	if (channel->control_fd >= 0)
 		close(channel->control_fd);
@@ -188,10 +185,10 @@ static void drop_control(struct channel *channel)
 /* Locks go through an open() of their own, which no mapping and no child keeps alive. */
 static int open_lock(struct channel *channel, const char *file)
 {
-	channel->lock_fd = openat(channel->directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (channel->lock_fd < 0)
-		return errno == ENOENT ? -ESTALE : -errno;
-	handle_set_lock_fd(channel->handle, channel->lock_fd);
+	int fd = handle_open_lock(channel->handle, channel->directory_fd, file);
+	if (fd < 0)
+		return fd == -ENOENT ? -ESTALE : fd;
+	channel->lock_fd = fd;
 	return 0;
 }
 

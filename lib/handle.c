@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "handle.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -111,7 +112,6 @@ void *handle_new(enum handle_kind kind, size_t bytes)
 void handle_retire(struct handle *handle)
 {
 	pthread_mutex_lock(&mutex);
-	handle->lock_fd = -1;
 	atomic_store_release(&handle->open, 0); /* H3: pairs with H2: whoever sees it closed touches nothing else */
 	handle->next_closed = NULL;
 	*(closed_last ? &closed_last->next_closed : &closed_first) = handle;
@@ -120,9 +120,21 @@ void handle_retire(struct handle *handle)
 	pthread_mutex_unlock(&mutex);
 }
 
-void handle_set_lock_fd(struct handle *handle, int fd)
+int handle_open_lock(struct handle *handle, int directory_fd, const char *name)
 {
 	pthread_mutex_lock(&mutex);
+	int fd = openat(directory_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int result = fd >= 0 ? fd : -errno;
 	handle->lock_fd = fd;
+	pthread_mutex_unlock(&mutex);
+	return result;
+}
+
+void handle_close_lock(struct handle *handle)
+{
+	pthread_mutex_lock(&mutex);
+	if (handle->lock_fd >= 0)
+		close(handle->lock_fd);
+	handle->lock_fd = -1;
 	pthread_mutex_unlock(&mutex);
 }

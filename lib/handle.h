@@ -39,11 +39,17 @@ static inline void handle_publish(struct handle *handle)
 	atomic_store_release(&handle->open, 1); /* H1: pairs with H2 in handle_check */
 }
 
-/* Gives a handle back; `lock_fd` must be closed by then. Safe from any thread. */
+/* Gives a handle back, its lock closed by then. Safe from any thread. */
 void handle_retire(struct handle *handle);
 
-/* Keeps `fd` for the child of a fork to close, or forgets it with -1. */
-void handle_set_lock_fd(struct handle *handle, int fd);
+/*
+ * Opens `name` for the locks of a member and keeps the descriptor for the child of a fork to close. Opening and closing
+ * exclude fork, so that no child ever inherits a descriptor that it does not know of. Returns it or a negative errno.
+ */
+int handle_open_lock(struct handle *handle, int directory_fd, const char *name);
+
+/* Closes that descriptor, if there is one: the locks go with it. */
+void handle_close_lock(struct handle *handle);
 
 /* 0, -EBADF (closed) or -ECHILD (inherited through fork). */
 static inline int handle_check(const struct handle *handle)
