@@ -69,6 +69,7 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	lane->owner = (struct claims_owner){channel->slot, channel->incarnation};
 	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
 	lane->schemas_loaded = 0;
+	lane->shape = 0;
 	lane_reader_start(&lane->reader, lane->objects.data.base, &lane->objects.geometry);
 	lane->next = lane_reader_tail(&lane->reader);
 	error = allocate(lane);
@@ -180,20 +181,50 @@ static const char *schema_of(struct consumer_lane *lane, uint32_t number, const 
 	return NULL;
 }
 
-static void fill_tensors(struct sluice_message *message, const struct lane_schema *schema, const uint8_t *base,
-	const struct lane_tensor tensors[SLUICE_MAX_TENSORS])
+/* Numbers shapes in this process, so that a handle that served another lane or consumer is never mistaken. */
+static uint64_t next_shape(void)
 {
-	message->tensor_count = schema->tensor_count;
+	static uint64_t last;
+	return atomic_add_relaxed(&last, UINT64_C(1)) + 1; /* relaxed: private memory, and only uniqueness matters */
+}
+
+/* Works out what a message like `head` carries and where. */
+static const char *learn_shape(
+	struct consumer_lane *lane, const struct layout_descriptor_head *head, const uint8_t *base)
+{
+	const struct lane_schema *schema;
+	struct lane_tensor found[SLUICE_MAX_TENSORS];
+	const char *reason = schema_of(lane, head->schema, &schema);
+	if (reason == NULL)
+		reason = lane_reader_resolve(head, schema, base, found);
+	if (reason != NULL)
+		return reason;
+	lane->last_head = *head;
+	lane->shape = next_shape();
+	lane->tensor_count = schema->tensor_count;
 	for (uint32_t i = 0; i < schema->tensor_count; i++) {
-		struct sluice_tensor *tensor = &message->tensors[i];
-		tensor->name = schema->names[i];
-		tensor->data = base + tensors[i].offset;
-		tensor->bytes = tensors[i].bytes;
-		tensor->dtype = schema->dtypes[i];
-		tensor->ndim = schema->ranks[i];
-		for (uint32_t k = 0; k < schema->ranks[i]; k++)
-			tensor->shape[k] = tensors[i].shape[k];
+		lane->offsets[i] = found[i].offset;
+		lane->tensors[i] = (struct sluice_tensor){
+			.name = schema->names[i],
+			.bytes = found[i].bytes,
+			.dtype = schema->dtypes[i],
+			.ndim = schema->ranks[i],
+		};
+		memcpy(lane->tensors[i].shape, found[i].shape, schema->ranks[i] * sizeof found[i].shape[0]);
 	}
+	return NULL;
+}
+
+/* Makes the handle's tensors those of the lane's last shape; a handle that had that shape before needs only addresses. */
+static void describe(const struct consumer_lane *lane, const uint8_t *base, struct sluice_message *message)
+{
+	if (message->of.held.shape != lane->shape) {
+		message->of.held.shape = lane->shape;
+		message->tensor_count = lane->tensor_count;
+		memcpy(message->tensors, lane->tensors, lane->tensor_count * sizeof lane->tensors[0]);
+	}
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		message->tensors[i].data = base + lane->offsets[i];
 }
 
 /* Reads a message that is this consumer's by now. Returns NULL or the reason why it cannot be read. */
@@ -204,14 +235,15 @@ static const char *read_message(struct consumer_lane *lane, uint64_t sequence, s
 	lane_reader_copy_head(descriptor, &head);
 	if (head.sequence != sequence + 1)
 		return "a descriptor that changed while it was claimed"; /* all of the copy may be another message's */
-	const struct lane_schema *schema;
 	const uint8_t *base;
-	struct lane_tensor tensors[SLUICE_MAX_TENSORS];
-	const char *reason = schema_of(lane, head.schema, &schema);
-	if (reason == NULL)
-		reason = lane_reader_resolve(&lane->reader, descriptor, &head, schema, &base, tensors);
+	const char *reason = lane_reader_payload(&lane->reader, descriptor, &head, &base);
 	if (reason != NULL)
 		return reason;
+	if (lane->shape == 0 || !lane_same_shapes(&head, &lane->last_head))
+		reason = learn_shape(lane, &head, base);
+	if (reason != NULL)
+		return reason;
+	describe(lane, base, message);
 
 	message->descriptor = descriptor;
 	message->sequence = sequence;
@@ -224,7 +256,6 @@ static const char *read_message(struct consumer_lane *lane, uint64_t sequence, s
 		message->stamps.reserve_ns = atomic_load_relaxed(&descriptor->annex.reserve_ns); /* relaxed: after C1 */
 		message->stamps.publish_ns = atomic_load_relaxed(&descriptor->annex.publish_ns);
 	}
-	fill_tensors(message, schema, base, tensors);
 	return NULL;
 }
 

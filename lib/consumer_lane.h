@@ -31,6 +31,12 @@ struct consumer_lane {
 	uint64_t next;               /* sequence number of the next message to look at */
 	struct lane_schema *schemas; /* private copies, loaded as messages name them */
 	uint64_t schemas_loaded;     /* bit map */
+	/* What the last message looked like; the next one often looks the same. */
+	struct layout_descriptor_head last_head;
+	uint64_t shape; /* a number for it, never 0, never used twice; handles remember which they describe */
+	uint32_t tensor_count;
+	uint64_t offsets[SLUICE_MAX_TENSORS];             /* where its tensors lie, from the payload's start, bytes */
+	struct sluice_tensor tensors[SLUICE_MAX_TENSORS]; /* all of them but `data` */
 	/* Broadcast only. Releases come from any thread. */
 	uint8_t *released;    /* by descriptor: 1 if released and still behind the cursor's oldest */
 	uint32_t advancing;   /* 1 while a thread moves the cursor */

@@ -195,7 +195,7 @@ static uint64_t word_at(const struct words *words, uint32_t index)
 	return words->wide != NULL ? atomic_load_relaxed(&words->wide[index]) : words->narrow[index];
 }
 
-static const char *find_payload(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
+const char *lane_reader_payload(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
 	const struct layout_descriptor_head *head, const uint8_t **ret_base)
 {
 	if ((head->flags & ~(uint32_t)LAYOUT_KNOWN_FLAGS) != 0)
@@ -230,17 +230,13 @@ static const char *find_words(const struct layout_descriptor_head *head, const s
 	return NULL;
 }
 
-const char *lane_reader_resolve(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
-	const struct layout_descriptor_head *head, const struct lane_schema *schema, const uint8_t **ret_base,
-	struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS])
+const char *lane_reader_resolve(const struct layout_descriptor_head *head, const struct lane_schema *schema,
+	const uint8_t *base, struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS])
 {
 	struct words words;
-	const char *reason = find_payload(reader, descriptor, head, ret_base);
-	if (reason == NULL)
-		reason = find_words(head, schema, *ret_base, &words);
+	const char *reason = find_words(head, schema, base, &words);
 	if (reason != NULL)
 		return reason;
-
 	uint32_t dim = 0;
 	uint32_t start = schema->dim_count;
 	for (uint32_t i = 0; i < schema->tensor_count; i++) {

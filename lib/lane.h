@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "atomic.h"
 #include "layout.h"
@@ -159,11 +160,29 @@ struct lane_tensor {
 };
 
 /*
- * Finds a message's tensors from a private copy of its head, which the caller has claimed. `*ret_base` is where its payload
- * starts; everything returned lies inside the mapping. Returns NULL, or the reason why the descriptor is rubbish.
+ * Finds where a message's payload starts. Returns NULL, or the reason why the descriptor is rubbish; `*ret_base` and as many
+ * bytes behind it as the head says lie inside the mapping.
  */
-const char *lane_reader_resolve(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
-	const struct layout_descriptor_head *head, const struct lane_schema *schema, const uint8_t **ret_base,
-	struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS]);
+const char *lane_reader_payload(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
+	const struct layout_descriptor_head *head, const uint8_t **ret_base);
+
+/*
+ * Finds a message's tensors from a private copy of its head, which the caller has claimed, and from its payload. Everything
+ * returned lies inside the payload. Returns NULL, or the reason why the descriptor is rubbish.
+ */
+const char *lane_reader_resolve(const struct layout_descriptor_head *head, const struct lane_schema *schema,
+	const uint8_t *base, struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS]);
+
+/*
+ * True if two heads describe tensors of the same shapes at the same places behind their payloads' starts. Dimensions that
+ * lie in the payload are never the same.
+ */
+static inline bool lane_same_shapes(const struct layout_descriptor_head *a, const struct layout_descriptor_head *b)
+{
+	const uint32_t layout_flags = LAYOUT_PAYLOAD_INLINE | LAYOUT_DIMS_IN_PAYLOAD;
+	return a->schema == b->schema && a->payload_bytes == b->payload_bytes &&
+	       ((uint32_t)(a->flags ^ b->flags) & layout_flags) == 0 && (a->flags & LAYOUT_DIMS_IN_PAYLOAD) == 0 &&
+	       memcmp(a->dims, b->dims, sizeof a->dims) == 0;
+}
 
 #endif

@@ -52,6 +52,7 @@ int sluice_shrink(struct sluice_message *message, uint32_t index, int64_t first)
 	struct sluice_tensor *tensor = &message->tensors[index];
 	if (first < 0 || first > message->of.reserved.first[index])
 		return -EINVAL;
+	message->of.reserved.shrunk = true;
 	tensor->shape[0] = first;
 	/* It was reserved at its largest, so this cannot overflow. */
 	return tensor_bytes(tensor->shape, tensor->ndim, tensor_element_bytes(tensor->dtype), &tensor->bytes);

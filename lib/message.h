@@ -3,6 +3,7 @@
 #ifndef SLUICE_LIB_MESSAGE_H
 #define SLUICE_LIB_MESSAGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <sluice/message.h>
@@ -31,7 +32,7 @@ struct sluice_message {
 			struct lane_room room;
 			uint64_t deadline_ns;
 			struct sluice_trace trace;
-			uint32_t schema;
+			bool shrunk;
 			int64_t first[SLUICE_MAX_TENSORS];    /* first dimensions as reserved */
 			uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
 		} reserved;
@@ -39,6 +40,7 @@ struct sluice_message {
 			struct consumer_lane *lane;
 			uint64_t *claim;
 			uint64_t claimed; /* the claim word that says that it is held */
+			uint64_t shape;   /* which of the lane's shapes the tensors describe: see consumer_lane.c */
 		} held;
 	} of;
 	struct sluice_tensor tensors[SLUICE_MAX_TENSORS];

@@ -17,6 +17,15 @@
 #include "tensor.h"
 #include "waiter.h"
 
+/* Where the tensors of a message go. */
+struct plan {
+	uint64_t bytes; /* of the payload ring; 0 if it rides in the descriptor */
+	bool wide;      /* dimensions do not fit the descriptor */
+	bool inside;    /* payload in the descriptor */
+	uint64_t tensor_bytes[SLUICE_MAX_TENSORS];
+	uint64_t offsets[SLUICE_MAX_TENSORS];
+};
+
 struct sluice_producer {
 	struct handle handle;
 	struct channel channel;
@@ -30,6 +39,8 @@ struct sluice_producer {
 	bool broadcast;
 	bool ordered;
 	struct sluice_message message; /* the one reservation */
+	struct plan plan;              /* of the last reservation, which the next one often repeats */
+	bool has_plan;
 };
 
 /* ---- open and close ---- */
@@ -234,15 +245,6 @@ static int wait_for_room(
 
 /* ---- reserve ---- */
 
-/* Where the tensors of a message go. */
-struct plan {
-	uint64_t bytes; /* of the payload ring; 0 if it rides in the descriptor */
-	bool wide;      /* dimensions do not fit the descriptor */
-	bool inside;    /* payload in the descriptor */
-	uint64_t tensor_bytes[SLUICE_MAX_TENSORS];
-	uint64_t offsets[SLUICE_MAX_TENSORS];
-};
-
 static int plan_sizes(const struct sluice_tensor_spec *specs, size_t count, struct plan *plan, uint32_t *ret_dims)
 {
 	uint32_t dims = 0;
@@ -342,12 +344,12 @@ static uint64_t stamp_if_due(struct sluice_producer *producer)
 }
 
 static void fill_tensors(struct sluice_message *message, const struct lane_schema *schema,
-	const struct sluice_tensor_spec *specs, const struct plan *plan, uint8_t *base)
+	const struct sluice_tensor_spec *specs, const struct plan *plan)
 {
+	message->tensor_count = schema->tensor_count;
 	for (uint32_t i = 0; i < schema->tensor_count; i++) {
 		struct sluice_tensor *tensor = &message->tensors[i];
 		tensor->name = schema->names[i];
-		tensor->data = base + plan->offsets[i];
 		tensor->bytes = plan->tensor_bytes[i];
 		tensor->dtype = specs[i].dtype;
 		tensor->ndim = specs[i].ndim;
@@ -358,12 +360,48 @@ static void fill_tensors(struct sluice_message *message, const struct lane_schem
 	}
 }
 
-static void begin_reservation(struct sluice_producer *producer, const struct sluice_tensor_spec *specs,
-	const struct plan *plan, uint32_t schema, struct lane_room room)
+/* True if the tensors asked for are those of the last reservation, whose description then still stands. */
+static bool repeats_last(const struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+{
+	const struct sluice_message *last = &producer->message;
+	if (!producer->has_plan || last->tensor_count != count || last->of.reserved.shrunk)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		const struct sluice_tensor *tensor = &last->tensors[i];
+		if (specs[i].dtype != tensor->dtype || specs[i].ndim != tensor->ndim || specs[i].name == NULL ||
+			strcmp(specs[i].name, tensor->name) != 0)
+			return false;
+		for (uint32_t k = 0; k < tensor->ndim; k++)
+			if (specs[i].shape[k] != tensor->shape[k])
+				return false;
+	}
+	return true;
+}
+
+/* Decides where the tensors go and describes them in the message. */
+static int plan_reservation(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+{
+	if (__builtin_expect(repeats_last(producer, specs, count), 1))
+		return 0;
+	struct plan plan;
+	int error = plan_message(&producer->writer, specs, count, &plan);
+	if (error != 0)
+		return error;
+	int schema = find_schema(producer, specs, count);
+	if (schema < 0)
+		return schema;
+	producer->plan = plan;
+	producer->has_plan = true;
+	producer->message.of.reserved.shrunk = false;
+	fill_tensors(&producer->message, &producer->writer.schemas[schema], specs, &plan);
+	return 0;
+}
+
+static void begin_reservation(struct sluice_producer *producer, struct lane_room room)
 {
 	struct lane_writer *writer = &producer->writer;
 	struct sluice_message *message = &producer->message;
-	message->tensor_count = writer->schemas[schema].tensor_count;
+	const struct plan *plan = &producer->plan;
 	message->sequence = writer->head;
 	message->correlation_id = 0;
 	message->flags = (plan->inside ? LAYOUT_PAYLOAD_INLINE : 0) | (plan->wide ? LAYOUT_DIMS_IN_PAYLOAD : 0);
@@ -371,9 +409,9 @@ static void begin_reservation(struct sluice_producer *producer, const struct slu
 	message->of.reserved.room = room;
 	message->of.reserved.deadline_ns = 0;
 	message->of.reserved.trace = (struct sluice_trace){0};
-	message->of.reserved.schema = schema;
 	uint8_t *base = plan->inside ? lane_writer_descriptor(writer)->payload : writer->payload + room.offset;
-	fill_tensors(message, &writer->schemas[schema], specs, plan, base);
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		message->tensors[i].data = base + plan->offsets[i];
 	message_set_state(message, MESSAGE_RESERVED);
 }
 
@@ -391,21 +429,17 @@ int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_
 		return -EINVAL;
 	if (count > SLUICE_MAX_TENSORS)
 		return -E2BIG;
-
-	struct plan plan;
-	struct lane_room room;
-	error = plan_message(&producer->writer, specs, count, &plan);
+	error = plan_reservation(producer, specs, count);
 	if (error != 0)
 		return error;
-	int schema = find_schema(producer, specs, count);
-	if (schema < 0)
-		return schema;
-	if (!find_room(producer, plan.bytes, &room)) {
-		error = wait_for_room(producer, plan.bytes, timeout_ns, &room);
+
+	struct lane_room room;
+	if (!find_room(producer, producer->plan.bytes, &room)) {
+		error = wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
 		if (error != 0)
 			return error;
 	}
-	begin_reservation(producer, specs, &plan, (uint32_t)schema, room);
+	begin_reservation(producer, room);
 	*ret_message = &producer->message;
 	return 0;
 }
@@ -507,7 +541,7 @@ int sluice_publish(struct sluice_message *message)
 		.correlation_id = message->correlation_id,
 		.payload_bytes = payload_end(message),
 		.payload_unit = inside ? 0 : (uint32_t)(room.offset / 64),
-		.schema = (uint16_t)message->of.reserved.schema,
+		.schema = (uint16_t)producer->last_schema,
 	};
 	write_words(message, &head, wide ? (uint64_t *)(void *)(writer->payload + room.offset) : NULL);
 	head.flags = (uint16_t)(message->flags | write_annex(producer, &lane_writer_descriptor(writer)->annex));
