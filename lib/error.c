@@ -75,15 +75,16 @@ uint32_t sluice_layout_version(void)
 
 const char *sluice_features(void)
 {
-	return ""
+	static const char names[] = ""
 #if SLUICE_HAVE_LIBURING
-	       "liburing "
+				    " liburing"
 #endif
 #if SLUICE_HAVE_LIBNUMA
-	       "libnuma "
+				    " libnuma"
 #endif
 #if SLUICE_HAVE_CUDA
-	       "cuda "
+				    " cuda"
 #endif
 		;
+	return names[0] == ' ' ? names + 1 : names;
 }

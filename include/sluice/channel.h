@@ -158,7 +158,7 @@ struct sluice_channel_stat {
 struct sluice_channel_entry {
 	char name[SLUICE_MAX_NAME + 1];
 	uint32_t layout_version; /* of its control object */
-	int32_t error;           /* 0: sluice_channel_stat will do; else why not, negative errno */
+	int32_t error; /* 0: sluice_channel_stat will do; -ENOENT: lanes that lost their channel; else why not */
 };
 
 /*

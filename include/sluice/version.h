@@ -21,7 +21,7 @@ SLUICE_API const char *sluice_version(void);
 /* The layout version of the shared objects that this library reads and writes. */
 SLUICE_API uint32_t sluice_layout_version(void);
 
-/* The optional features compiled in, as names each followed by a space, such as "liburing libnuma "; empty if none. Static. */
+/* The optional features compiled in, as space-separated names such as "liburing libnuma"; empty if none. Static. */
 SLUICE_API const char *sluice_features(void);
 
 #ifdef __cplusplus

@@ -1,0 +1,639 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tool as its users meet it: the built binary, on channels in a directory of the test's own. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <json-c/json.h>
+
+#include <sluice/sluice.h>
+
+#include "tool_run.h"
+
+#define TIME_LIMIT_S 30
+#define TENSOR_BYTES UINT64_C(4096)
+
+static char directory[64];
+static struct output out;
+
+static void run(const char *command_line)
+{
+	assert_int_equal(tool_run(&out, command_line), 0);
+}
+
+static void assert_says(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("\"%s\" is not in: %s", part, text);
+}
+
+/* A path in the test's directory; the buffer is used again by the next call. */
+static const char *path_of(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", directory, name);
+	return path;
+}
+
+static void write_file(const char *name, const char *content)
+{
+	FILE *file = fopen(path_of(name), "we");
+
+	assert_non_null(file);
+	fputs(content, file);
+	fclose(file);
+}
+
+static struct json_object *parse(const char *text)
+{
+	struct json_object *document = json_tokener_parse(text);
+
+	if (!document)
+		fail_msg("this is not JSON: %s", text);
+	return document;
+}
+
+static struct json_object *get(struct json_object *object, const char *key)
+{
+	struct json_object *value = NULL;
+
+	if (!json_object_object_get_ex(object, key, &value))
+		fail_msg("no key \"%s\" in %s", key, json_object_to_json_string(object));
+	return value;
+}
+
+static void assert_number(struct json_object *object, const char *key, uint64_t expected)
+{
+	assert_true(json_object_is_type(get(object, key), json_type_int));
+	if (json_object_get_uint64(get(object, key)) != expected)
+		fail_msg("%s is %s, not %llu", key, json_object_get_string(get(object, key)),
+			(unsigned long long)expected);
+}
+
+static void assert_text(struct json_object *object, const char *key, const char *expected)
+{
+	assert_string_equal(json_object_get_string(get(object, key)), expected);
+}
+
+static struct json_object *at(struct json_object *array, size_t index)
+{
+	assert_true(json_object_is_type(array, json_type_array));
+	assert_true(index < json_object_array_length(array));
+	return json_object_array_get_idx(array, index);
+}
+
+/* The element of an array whose `key` is `value`. */
+static struct json_object *find(struct json_object *array, const char *key, const char *value)
+{
+	for (size_t i = 0; i < json_object_array_length(array); i++)
+		if (!strcmp(json_object_get_string(get(at(array, i), key)), value))
+			return at(array, i);
+	fail_msg("nothing has %s = \"%s\" in %s", key, value, json_object_to_json_string(array));
+	return NULL;
+}
+
+static struct sluice_producer *open_producer(const char *name)
+{
+	struct sluice_producer_options options = {
+		.size = sizeof options, .lane_bytes = 1 << 20, .depth = 64, .sample_rate_hz = SLUICE_STAMP_ALL};
+	struct sluice_producer *producer;
+
+	assert_int_equal(sluice_producer_open(name, &options, &producer), 0);
+	return producer;
+}
+
+static struct sluice_consumer *open_consumer(const char *name)
+{
+	struct sluice_consumer *consumer;
+
+	assert_int_equal(sluice_consumer_open(name, NULL, &consumer), 0);
+	return consumer;
+}
+
+static void publish(struct sluice_producer *producer, int count)
+{
+	struct sluice_tensor_spec spec = {.name = "bytes", .dtype = SLUICE_UINT8, .ndim = 1, .shape = {TENSOR_BYTES}};
+	struct sluice_message *message;
+
+	for (; count; count--) {
+		assert_int_equal(sluice_reserve(producer, &spec, 1, 0, &message), 0);
+		memset(sluice_data(message, 0), count, TENSOR_BYTES);
+		assert_int_equal(sluice_publish(message), 0);
+	}
+}
+
+static const struct sluice_message *receive(struct sluice_consumer *consumer)
+{
+	const struct sluice_message *message;
+
+	assert_int_equal(sluice_receive(consumer, 0, &message), 0);
+	return message;
+}
+
+/* Channel "tokens" with one producer and one consumer, who has released two messages, holds one and left three waiting. */
+struct scene {
+	struct sluice_producer *producer;
+	struct sluice_consumer *consumer;
+};
+
+static struct scene open_scene(void)
+{
+	struct scene scene = {open_producer("tokens"), open_consumer("tokens")};
+
+	publish(scene.producer, 6);
+	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
+	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
+	receive(scene.consumer);
+	return scene;
+}
+
+static void close_scene(struct scene *scene)
+{
+	assert_int_equal(sluice_consumer_close(scene->consumer), 0);
+	assert_int_equal(sluice_producer_close(scene->producer), 0);
+}
+
+static void no_channels_is_said_kindly(void **state)
+{
+	(void)state;
+	run("ls");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "No channels in");
+	assert_says(out.text, directory);
+	run("ls --json");
+	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	assert_text(document, "directory", directory);
+	assert_int_equal(json_object_array_length(get(document, "channels")), 0);
+	json_object_put(document);
+}
+
+static void ls_shows_members_and_backlog(void **state)
+{
+	struct scene scene = open_scene();
+
+	(void)state;
+	run("ls");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "tokens");
+	assert_says(out.text, "queue");
+	assert_says(out.text, "1 channel in");
+	run("ls --json");
+	struct json_object *document = parse(out.text);
+	struct json_object *channel = at(get(document, "channels"), 0);
+	assert_text(channel, "name", "tokens");
+	assert_text(channel, "mode", "queue");
+	assert_null(get(channel, "error"));
+	assert_number(channel, "layout_version", sluice_layout_version());
+	assert_number(channel, "producers_alive", 1);
+	assert_number(channel, "consumers_alive", 1);
+	assert_number(channel, "producers_dead", 0);
+	assert_number(channel, "lane_count", 1);
+	assert_number(channel, "waiting_messages", 3);
+	assert_number(channel, "held_messages", 1);
+	assert_true(json_object_get_uint64(get(channel, "mapped_bytes")) > 1 << 20);
+	json_object_put(document);
+	close_scene(&scene);
+	run("rm tokens");
+	assert_int_equal(out.code, 0);
+}
+
+static void stat_json_has_the_numbers(void **state)
+{
+	struct scene scene = open_scene();
+
+	(void)state;
+	run("stat tokens --json");
+	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	assert_text(document, "name", "tokens");
+	assert_text(document, "permissions", "0600");
+	assert_number(document, "owner_uid", geteuid());
+	assert_number(document, "producers_opened", 1);
+	assert_number(document, "producers_closed", 0);
+	assert_text(get(document, "geometry"), "mode", "queue");
+
+	struct json_object *consumer = find(get(document, "members"), "role", "consumer");
+	assert_number(consumer, "pid", (uint64_t)getpid());
+	assert_number(consumer, "received_messages", 3);
+	assert_number(consumer, "received_bytes", 3 * TENSOR_BYTES);
+	assert_number(get(consumer, "queue_wait"), "count", 3);
+	assert_number(get(consumer, "hold_time"), "count", 2);
+	assert_true(json_object_get_boolean(get(consumer, "alive")));
+	assert_true(json_object_get_boolean(get(find(get(document, "members"), "role", "producer"), "alive")));
+
+	struct json_object *lane = at(get(document, "lanes"), 0);
+	assert_number(lane, "lane_bytes", 1 << 20);
+	assert_number(lane, "depth_messages", 64);
+	assert_number(lane, "published_messages", 6);
+	assert_number(lane, "published_bytes", 6 * TENSOR_BYTES);
+	assert_number(lane, "waiting_messages", 3);
+	assert_number(lane, "held_messages", 1);
+	assert_number(get(lane, "fill_time"), "count", 6);
+	assert_true(json_object_get_uint64(get(get(lane, "fill_time"), "p50_ns")) <=
+		    json_object_get_uint64(get(get(lane, "fill_time"), "max_ns")));
+	json_object_put(document);
+	close_scene(&scene);
+	run("rm tokens");
+}
+
+static void stat_says_who_is_there(void **state)
+{
+	struct scene scene = open_scene();
+	char pid[32];
+
+	(void)state;
+	snprintf(pid, sizeof pid, "%d", getpid());
+	run("stat tokens");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "3 waiting, 1 held");
+	assert_says(out.text, "producer");
+	assert_says(out.text, "consumer");
+	assert_says(out.text, pid);
+	assert_says(out.text, "queue wait");
+	close_scene(&scene);
+	run("rm tokens");
+}
+
+static void a_killed_member_is_shown_dead(void **state)
+{
+	struct sluice_consumer *consumer = open_consumer("tokens");
+	int ready[2];
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	pid_t child = fork();
+	if (!child) {
+		struct sluice_producer *producer = NULL;
+		_exit(sluice_producer_open("tokens", NULL, &producer) || write(ready[1], "", 1) != 1 || pause());
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+
+	run("stat tokens --json");
+	struct json_object *document = parse(out.text);
+	assert_false(json_object_get_boolean(get(find(get(document, "members"), "role", "producer"), "alive")));
+	assert_number(document, "producers_dead", 1);
+	json_object_put(document);
+	assert_int_equal(sluice_consumer_close(consumer), 0);
+	close(ready[0]);
+	close(ready[1]);
+	run("rm tokens");
+	assert_int_equal(out.code, 0);
+}
+
+static void looking_creates_nothing(void **state)
+{
+	(void)state;
+	run("stat tokens");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "there is no channel 'tokens'");
+	assert_int_equal(rmdir(directory), 0);
+	assert_int_equal(mkdir(directory, 0700), 0);
+}
+
+static void an_unknown_name_brings_the_nearest_to_mind(void **state)
+{
+	struct sluice_producer *producer = open_producer("tokens");
+
+	(void)state;
+	run("stat tokns");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "did you mean 'tokens'?");
+	assert_int_equal(sluice_producer_close(producer), 0);
+}
+
+static void rm_refuses_while_members_live_and_works_after(void **state)
+{
+	struct scene scene = open_scene();
+	char pid[32];
+
+	(void)state;
+	snprintf(pid, sizeof pid, "pid %d", getpid());
+	run("rm tokens");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "2 live members");
+	assert_says(out.errors, pid);
+	assert_says(out.errors, "--force");
+	publish(scene.producer, 1);
+	run("ls");
+	assert_says(out.text, "tokens");
+
+	close_scene(&scene);
+	run("rm tokens --json");
+	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	struct json_object *channel = at(get(document, "channels"), 0);
+	assert_true(json_object_get_boolean(get(channel, "removed")));
+	assert_number(channel, "waiting_messages", 5);
+	json_object_put(document);
+	run("ls");
+	assert_says(out.text, "No channels");
+}
+
+static void rm_with_force_leaves_the_members_among_themselves(void **state)
+{
+	struct scene scene = open_scene();
+
+	(void)state;
+	run("rm --force tokens");
+	assert_int_equal(out.code, 0);
+	run("ls");
+	assert_says(out.text, "No channels");
+	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
+	publish(scene.producer, 1);
+	close_scene(&scene);
+}
+
+static void one_impossible_name_removes_nothing(void **state)
+{
+	struct scene scene = open_scene();
+
+	(void)state;
+	close_scene(&scene);
+	run("rm tokens a/b");
+	assert_int_equal(out.code, 2);
+	assert_says(out.errors, "cannot be a channel's name");
+	run("rm tokens missing");
+	assert_int_equal(out.code, 1);
+	assert_says(out.text, "removed tokens");
+	assert_says(out.errors, "there is no channel 'missing'");
+}
+
+static void a_file_that_only_looks_like_a_channel_is_named_not_hidden(void **state)
+{
+	struct sluice_producer *producer = open_producer("tokens");
+
+	(void)state;
+	write_file("sluice.rubbish", "this is not a channel");
+	run("ls");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "tokens");
+	assert_says(out.text, "rubbish: ");
+	run("ls --json");
+	struct json_object *document = parse(out.text);
+	struct json_object *rubbish = find(get(document, "channels"), "name", "rubbish");
+	assert_true(json_object_get_int(get(get(rubbish, "error"), "errno")) > 0);
+	json_object_put(document);
+	run("stat rubbish");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "rubbish");
+	assert_int_equal(unlink(path_of("sluice.rubbish")), 0);
+	assert_int_equal(sluice_producer_close(producer), 0);
+}
+
+static void lanes_that_lost_their_channel_are_named_and_removable(void **state)
+{
+	struct sluice_producer *producer = open_producer("tokens");
+
+	(void)state;
+	publish(producer, 1);
+	assert_int_equal(sluice_producer_close(producer), 0);
+	assert_int_equal(unlink(path_of("sluice.tokens")), 0);
+	run("ls");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "tokens: only lanes are left of it");
+	run("stat tokens");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "only lanes are left of it");
+	run("rm tokens");
+	assert_int_equal(out.code, 0);
+}
+
+static void another_layout_version_is_named_and_removable(void **state)
+{
+	struct sluice_producer *producer = open_producer("tokens");
+	uint16_t version = 0x7777;
+
+	(void)state;
+	publish(producer, 1);
+	assert_int_equal(sluice_producer_close(producer), 0);
+	/* The version follows the eight bytes of magic (docs/protocol.md). */
+	int fd = open(path_of("sluice.tokens"), O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, &version, sizeof version, 8), sizeof version);
+	close(fd);
+	run("ls");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "tokens: it has layout version 30583");
+	run("stat tokens");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "layout version 30583");
+	run("rm tokens");
+	assert_int_equal(out.code, 0);
+}
+
+static void a_missing_directory_is_named(void **state)
+{
+	(void)state;
+	run("ls --dir /there/is/no/such/directory");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "there is no directory /there/is/no/such/directory");
+	run("stat tokens --dir /there/is/no/such/directory --json");
+	assert_int_equal(out.code, 1);
+	struct json_object *document = parse(out.text);
+	assert_text(get(document, "error"), "name", "ENOENT");
+	json_object_put(document);
+	run("doctor --dir /there/is/no/such/directory");
+	assert_int_equal(out.code, 1);
+	assert_says(out.text, "problem  directory");
+}
+
+static void the_option_names_the_directory_before_the_environment(void **state)
+{
+	struct sluice_producer *producer = open_producer("tokens");
+	char command[128];
+
+	(void)state;
+	setenv("SLUICE_DIR", "/there/is/no/such/directory", 1);
+	snprintf(command, sizeof command, "stat tokens --dir %s", directory);
+	run(command);
+	assert_int_equal(out.code, 0);
+	setenv("SLUICE_DIR", directory, 1);
+	assert_int_equal(sluice_producer_close(producer), 0);
+}
+
+static void usage_errors_exit_2_and_say_how_to_go_on(void **state)
+{
+	static const struct {
+		const char *command_line, *part;
+	} cases[] = {
+		{"", "usage: sluice"},
+		{"lss", "did you mean 'sluice ls'"},
+		{"remove tokens", "did you mean 'sluice rm'"},
+		{"frobnicate", "'sluice help' lists the verbs"},
+		{"--json ls", "the verb comes first"},
+		{"ls --nonsense", "'sluice help ls'"},
+		{"ls -x", "'sluice help ls'"},
+		{"ls --json=yes", "takes none"},
+		{"ls --dir", "needs a value"},
+		{"ls --force", "takes no --force"},
+		{"ls tokens", "takes no name"},
+		{"stat", "which channel?"},
+		{"stat a b", "one channel at a time"},
+		{"stat a/b", "cannot be a channel's name"},
+		{"stat .hidden", "cannot be a channel's name"},
+		{"rm", "which channel?"},
+		{"version --dir /dev/shm", "takes no --dir"},
+		{"help frobnicate", "'sluice help' lists the verbs"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		run(cases[i].command_line);
+		if (out.code != 2)
+			fail_msg("'sluice %s' exits %d", cases[i].command_line, out.code);
+		assert_says(out.errors, cases[i].part);
+		assert_string_equal(out.text, "");
+	}
+}
+
+static void every_verb_has_help_with_an_example(void **state)
+{
+	static const char *const verbs[] = {"ls", "stat", "rm", "doctor", "version"};
+	char command[64];
+
+	(void)state;
+	run("help");
+	assert_int_equal(out.code, 0);
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+		run("--help");
+		assert_says(out.text, verbs[i]);
+		snprintf(command, sizeof command, "help %s", verbs[i]);
+		run(command);
+		assert_int_equal(out.code, 0);
+		assert_says(out.text, "example:\n  sluice ");
+		snprintf(command, sizeof command, "%s --help", verbs[i]);
+		run(command);
+		assert_int_equal(out.code, 0);
+		assert_says(out.text, "--json");
+	}
+}
+
+static void version_is_the_library_s(void **state)
+{
+	(void)state;
+	run("version --json");
+	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	assert_text(document, "version", sluice_version());
+	assert_number(document, "layout_version", sluice_layout_version());
+	assert_true(json_object_is_type(get(document, "features"), json_type_array));
+	json_object_put(document);
+	run("version");
+	assert_says(out.text, sluice_version());
+	run("--version");
+	assert_says(out.text, sluice_version());
+}
+
+static void doctor_finds_this_machine_fit_and_leaves_nothing_behind(void **state)
+{
+	(void)state;
+	run("doctor --json");
+	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	for (size_t i = 0; i < json_object_array_length(document); i++) {
+		assert_string_not_equal(json_object_get_string(get(at(document, i), "found")), "");
+		assert_string_not_equal(json_object_get_string(get(at(document, i), "status")), "problem");
+	}
+	assert_text(find(document, "check", "locks"), "status", "ok");
+	json_object_put(document);
+	run("doctor");
+	assert_says(out.text, "Sluice works here");
+	assert_int_equal(rmdir(directory), 0);
+	assert_int_equal(mkdir(directory, 0700), 0);
+}
+
+static void doctor_names_what_was_left_behind(void **state)
+{
+	struct scene scene = open_scene();
+
+	(void)state;
+	run("doctor --json");
+	struct json_object *document = parse(out.text);
+	assert_text(find(document, "check", "leftovers"), "status", "ok");
+	json_object_put(document);
+	close_scene(&scene);
+	run("doctor --json");
+	assert_int_equal(out.code, 0);
+	document = parse(out.text);
+	assert_text(find(document, "check", "leftovers"), "status", "note");
+	assert_says(json_object_get_string(get(find(document, "check", "leftovers"), "advice")), "sluice rm tokens");
+	json_object_put(document);
+	run("rm tokens");
+}
+
+static void doctor_wants_a_tmpfs(void **state)
+{
+	(void)state;
+	run("doctor --json --dir /proc");
+	assert_int_equal(out.code, 1);
+	struct json_object *document = parse(out.text);
+	assert_text(find(document, "check", "directory"), "status", "problem");
+	assert_non_null(get(find(document, "check", "directory"), "advice"));
+	json_object_put(document);
+}
+
+static int make_directory(void **state)
+{
+	(void)state;
+	alarm(TIME_LIMIT_S);
+	snprintf(directory, sizeof directory, "/dev/shm/sluice-tool-test-XXXXXX");
+	return !mkdtemp(directory) || setenv("SLUICE_DIR", directory, 1);
+}
+
+/* Fails if the case left anything behind. */
+static int remove_directory(void **state)
+{
+	(void)state;
+	alarm(0);
+	return rmdir(directory);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, make_directory, remove_directory)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest cases[] = {
+		CASE(no_channels_is_said_kindly),
+		CASE(ls_shows_members_and_backlog),
+		CASE(stat_json_has_the_numbers),
+		CASE(stat_says_who_is_there),
+		CASE(a_killed_member_is_shown_dead),
+		CASE(looking_creates_nothing),
+		CASE(an_unknown_name_brings_the_nearest_to_mind),
+		CASE(rm_refuses_while_members_live_and_works_after),
+		CASE(rm_with_force_leaves_the_members_among_themselves),
+		CASE(one_impossible_name_removes_nothing),
+		CASE(a_file_that_only_looks_like_a_channel_is_named_not_hidden),
+		CASE(lanes_that_lost_their_channel_are_named_and_removable),
+		CASE(another_layout_version_is_named_and_removable),
+		CASE(a_missing_directory_is_named),
+		CASE(the_option_names_the_directory_before_the_environment),
+		CASE(usage_errors_exit_2_and_say_how_to_go_on),
+		CASE(every_verb_has_help_with_an_example),
+		CASE(version_is_the_library_s),
+		CASE(doctor_finds_this_machine_fit_and_leaves_nothing_behind),
+		CASE(doctor_names_what_was_left_behind),
+		CASE(doctor_wants_a_tmpfs),
+	};
+
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s PATH-OF-THE-SLUICE-TOOL\n", argv[0]);
+		return 2;
+	}
+	tool_path = argv[1];
+	return cmocka_run_group_tests_name("tool", cases, NULL, NULL);
+}
