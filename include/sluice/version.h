@@ -21,7 +21,10 @@ SLUICE_API const char *sluice_version(void);
 /* The layout version of the shared objects that this library reads and writes. */
 SLUICE_API uint32_t sluice_layout_version(void);
 
-/* The optional features compiled in, as space-separated names such as "liburing libnuma"; empty if none. Static. */
+/*
+ * The optional libraries that this build was configured with, as space-separated names such as "liburing libnuma"; empty if
+ * none. Static. In this version nothing needs them yet.
+ */
 SLUICE_API const char *sluice_features(void);
 
 #ifdef __cplusplus
