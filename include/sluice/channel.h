@@ -173,7 +173,7 @@ SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
  * Looks at a channel without joining it: maps its objects read-only, wakes and disturbs nobody. The figures of one look
  * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
  * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
- * Sluice), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
+ * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
 	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);
