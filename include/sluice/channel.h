@@ -45,9 +45,8 @@ enum sluice_channel_flags {
 		1, /* hand out the oldest message of all producers first, not fair turns; kept by the channel */
 	SLUICE_PERSISTENT = 2,  /* the last one out leaves the channel in place; kept by the channel */
 	SLUICE_ATTACH_ONLY = 4, /* do not create: -ENOENT if there is no such channel */
-	SLUICE_INSIST =
-		8,        /* -EEXIST if what exists differs from an option given here, rather than taking what exists */
-	SLUICE_GROUP = 16 /* `group` is set */
+	SLUICE_INSIST = 8,      /* -EEXIST if what exists is not what is asked for here; the two above count always */
+	SLUICE_GROUP = 16       /* `group` is set */
 };
 
 #define SLUICE_UNLIMITED UINT32_MAX
