@@ -41,8 +41,7 @@ enum sluice_mode {
 
 /* Bits of sluice_channel_options.flags. */
 enum sluice_channel_flags {
-	SLUICE_ORDERED =
-		1, /* hand out the oldest message of all producers first, not fair turns; kept by the channel */
+	SLUICE_ORDERED = 1,     /* hand out the oldest of all producers first, not fair turns; kept by the channel */
 	SLUICE_PERSISTENT = 2,  /* the last one out leaves the channel in place; kept by the channel */
 	SLUICE_ATTACH_ONLY = 4, /* do not create: -ENOENT if there is no such channel */
 	SLUICE_INSIST = 8,      /* -EEXIST if what exists is not what is asked for here; the two above count always */
