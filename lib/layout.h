@@ -92,7 +92,7 @@ static_assert(sizeof(struct layout_config) == 128, "config");
 struct layout_epochs {
 	uint64_t lanes;            /* gate, add: a lane was linked, ended or removed; consumers, acquire */
 	uint64_t redelivery;       /* whoever returns claims, add; consumers, acquire */
-	uint64_t membership;       /* gate, add: somebody joined or left; waiting members, acquire */
+	uint64_t membership;       /* gate, add: somebody joined or left; nobody yet: who waits looks at the roster */
 	uint64_t assembled;        /* gate: 1 once expected_consumers were there at one time; producers, acquire */
 	uint64_t producers_opened; /* gate: since the channel was created */
 	uint64_t producers_closed; /* gate: cleanly */
