@@ -2,6 +2,7 @@
 #include "channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,7 +12,6 @@
 #include "recover.h"
 #include "roster.h"
 #include "sys.h"
-#include "tensor.h"
 
 #define DEFAULT_LANE_BYTES      (UINT64_C(8) << 20)
 #define DEFAULT_DEPTH           1024
@@ -55,8 +55,7 @@ static struct layout_config config_from(const char *name, const struct sluice_ch
 	struct layout_config config = {
 		.mode = options->mode != SLUICE_MODE_DEFAULT ? options->mode : SLUICE_QUEUE,
 		.flags = options->flags & (SLUICE_ORDERED | SLUICE_PERSISTENT),
-		.lane_bytes = align_up(
-			options->lane_bytes != 0 ? options->lane_bytes : DEFAULT_LANE_BYTES, LAYOUT_MIN_PAYLOAD),
+		.lane_bytes = layout_round_payload(options->lane_bytes != 0 ? options->lane_bytes : DEFAULT_LANE_BYTES),
 		.depth = round_up_to_power_of_two(options->depth != 0 ? options->depth : DEFAULT_DEPTH),
 		.expected_consumers = options->expected_consumers,
 		.max_deliveries = options->max_deliveries != 0 ? options->max_deliveries : DEFAULT_DELIVERIES,
@@ -135,12 +134,8 @@ struct lane_table channel_lane_table(const struct channel *channel)
 	};
 }
 
-static int create_control(struct channel *channel, const char *file)
+static void describe_channel(struct channel *channel)
 {
-	int error = segment_create(channel->directory_fd, sizeof(struct layout_control), &channel->trust,
-		&channel->control_fd, &channel->segment);
-	if (error != 0)
-		return error;
 	channel->control = channel->segment.base;
 	channel->id = sys_random();
 	channel->control->header = (struct layout_header){
@@ -152,7 +147,27 @@ static int create_control(struct channel *channel, const char *file)
 		.created_ns = clock_realtime_ns(),
 	};
 	channel->control->config = channel->config;
-	return segment_link(channel->directory_fd, channel->control_fd, file);
+}
+
+/*
+ * Makes a control object whose gate is held before it has a name, so that nobody ever finds one without a member: until it
+ * is linked, whatever fails leaves nothing behind. Locks go through an open() of their own, which no mapping and no child
+ * keeps alive.
+ */
+static int create_control(struct channel *channel, const char *file)
+{
+	int error = segment_create(channel->directory_fd, sizeof(struct layout_control), &channel->trust,
+		&channel->control_fd, &channel->segment);
+	if (error != 0)
+		return error;
+	describe_channel(channel);
+	char path[SEGMENT_PATH_BYTES];
+	segment_path(channel->control_fd, path);
+	channel->lock_fd = handle_open_lock(channel->handle, AT_FDCWD, path, 0);
+	if (channel->lock_fd < 0)
+		return channel->lock_fd;
+	error = channel_lock_gate(channel, 0);
+	return error != 0 ? error : segment_link(channel->directory_fd, channel->control_fd, file);
 }
 
 static int open_control(struct channel *channel, const char *file)
@@ -185,22 +200,14 @@ static void drop_control(struct channel *channel)
 	channel->control = NULL;
 }
 
-/* Locks go through an open() of their own, which no mapping and no child keeps alive. */
-static int open_lock(struct channel *channel, const char *file)
+/* Takes the gate of an object that was found. -ESTALE: the name leads elsewhere by now, start over. */
+static int pass_gate(struct channel *channel, const char *file)
 {
-	int fd = handle_open_lock(channel->handle, channel->directory_fd, file);
+	int fd = handle_open_lock(channel->handle, channel->directory_fd, file, O_NOFOLLOW);
 	if (fd < 0)
 		return fd == -ENOENT ? -ESTALE : fd;
 	channel->lock_fd = fd;
-	return 0;
-}
-
-/* -ESTALE: the name leads elsewhere by now, start over. */
-static int pass_gate(struct channel *channel, const char *file)
-{
-	int error = open_lock(channel, file);
-	if (error == 0)
-		error = channel_lock_gate(channel, channel->open_timeout_ns);
+	int error = channel_lock_gate(channel, channel->open_timeout_ns);
 	if (error != 0)
 		return error;
 	bool same = segment_is_linked(channel->directory_fd, file, channel->control_fd) &&
@@ -242,17 +249,17 @@ static void set_active(struct channel *channel, bool active)
 	uint64_t *word = &channel->control->active_consumers.words[channel->slot / 64];
 	uint64_t bit = UINT64_C(1) << (channel->slot % 64);
 	if (active)
-		atomic_or_full(word, bit); /* J0: active, pairs with J3 in producer.c */
+		atomic_or_full(word, bit); /* J0: active, before any cursor (B1), pairs with J3 in broadcast_oldest */
 	else
-		atomic_and_full(word, ~bit);
+		atomic_and_full(word, ~bit); /* J0: gone, after B2, pairs with J3 in broadcast_oldest */
 }
 
 static void note_assembly(struct channel *channel)
 {
 	uint32_t consumers = roster_count(channel->control->members, SLUICE_ROLE_CONSUMER, channel->control_fd);
+	/* A1: assembled, after J0 of all who are counted, pairs with A2 in is_assembled */
 	if (consumers >= channel->config.expected_consumers)
-		atomic_store_release(
-			&channel->control->epochs.assembled, UINT64_C(1)); /* A1: pairs with A2 in producer.c */
+		atomic_store_release(&channel->control->epochs.assembled, UINT64_C(1));
 }
 
 /* The gate is held. */
@@ -272,9 +279,11 @@ static int enter(struct channel *channel)
 		set_active(channel, true);
 		note_assembly(channel);
 	} else {
+		/* E3: one with the next: a figure for the tool, by which nobody orders anything */
 		atomic_add_full(&channel->control->epochs.producers_opened, UINT64_C(1));
 	}
-	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3: pairs with E4, looks after arming */
+	/* E3: members, after M1: the look for sleepers (D3) is to come, pairs with E4 in count_members */
+	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1));
 	return 0;
 }
 
@@ -298,10 +307,10 @@ static int try_join(struct channel *channel, const char *name, const struct slui
 	bool created = error == -ENOENT && (options->flags & SLUICE_ATTACH_ONLY) == 0;
 	if (created)
 		error = create_control(channel, file);
+	else if (error == 0)
+		error = pass_gate(channel, file);
 	if (error == -EEXIST)
 		error = -ESTALE; /* somebody else was quicker: attach to theirs */
-	if (error == 0)
-		error = pass_gate(channel, file);
 	if (error != 0)
 		return error;
 
@@ -356,9 +365,10 @@ int channel_leave(struct channel *channel, bool clean)
 	if (channel->role == SLUICE_ROLE_CONSUMER)
 		set_active(channel, false);
 	roster_leave(&channel->control->members[channel->slot]);
+	/* N1: closed, after F1 and M1, pairs with N2 in producers_are_gone */
 	if (channel->role == SLUICE_ROLE_PRODUCER && clean)
 		atomic_add_full(&channel->control->epochs.producers_closed, UINT64_C(1));
-	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3 */
+	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3: as in enter */
 	if (error == 0)
 		remove_if_last(channel);
 	channel_ring_everybody(channel);
@@ -369,7 +379,7 @@ int channel_leave(struct channel *channel, bool clean)
 
 void channel_ring_everybody(struct channel *channel)
 {
-	atomic_fence_after_rmw(); /* D3 */
+	atomic_fence_after_rmw(); /* D3: E1 or E3 before, the look for sleepers after, pairs with D2 in doorbell_arm */
 	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_consumers);
 	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_producers);
 }

@@ -142,6 +142,11 @@ static bool was_refused(const struct sluice_consumer *consumer, uint32_t index, 
 static void refuse_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, struct lane_fault fault)
 {
 	struct consumer_lane nowhere = {.key = key};
+	const struct layout_member *member = &consumer->channel.control->members[key.slot % LAYOUT_SLOTS];
+	if (roster_look(member).incarnation == key.incarnation) {
+		nowhere.objects.geometry.pid = member->pid;
+		memcpy(nowhere.objects.geometry.program, member->program, sizeof member->program);
+	}
 	consumer->refused[index] = key;
 	consumer->pending_error = note_fault(consumer, &nowhere, fault);
 }
@@ -170,7 +175,7 @@ static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct 
 /* Brings the attached lanes in step with the table. Returns how many are new, or a negative errno. */
 static int sync_lanes(struct sluice_consumer *consumer, bool newest)
 {
-	/* E2: pairs with E1: whoever sees the epoch sees the entries. */
+	/* E2: before L2, pairs with E1 in lane_table_link: whoever sees the epoch sees the entries */
 	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.lanes);
 	if (epoch == consumer->lanes_epoch)
 		return 0;
@@ -194,7 +199,7 @@ static int sync_lanes(struct sluice_consumer *consumer, bool newest)
 /* Looks from the start of each lane for what others gave back. True if there was a reason to. */
 static bool rescan_returned(struct sluice_consumer *consumer)
 {
-	/* R2: pairs with R1 in give_back: whoever sees the epoch sees the claim words that were returned. */
+	/* R2: before C2, pairs with R1 in give_back: whoever sees the epoch sees the claim words that were returned */
 	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
 	if (epoch == consumer->redelivery_epoch)
 		return false;
@@ -378,6 +383,7 @@ static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, cons
 			return changed;
 		if (consumer->lanes_changed != before || (changed > 0 && consumer->pending_error == 0))
 			continue; /* other lanes, or messages to look at again */
+		/* O2: the second look (C1), pairs with O1 in sluice_publish */
 		result = lowest_ticket(consumer, which, &best);
 		if (result < 0)
 			return result;
@@ -404,6 +410,7 @@ static int look(struct sluice_consumer *consumer, uint64_t budget, const struct 
 static bool producers_are_gone(const struct sluice_consumer *consumer)
 {
 	const struct layout_control *control = consumer->channel.control;
+	/* N2: before M2, pairs with N1 in channel_leave: whoever is counted here is seen to be gone below */
 	if (atomic_load_acquire(&control->epochs.producers_closed) < consumer->expected_producers)
 		return false;
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
@@ -639,7 +646,7 @@ int sluice_release(const struct sluice_message *const_message)
 		stats_record(&consumer->page->hold_time, clock_monotonic_ns() - message->stamps.receive_ns);
 	struct lane_release release = consumer_lane_release(message);
 	message_set_state(message, MESSAGE_NONE);
-	atomic_fence_after_rmw(); /* D3: the release was a read-modify-write */
+	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	if (release.moved)
 		wake_producer(consumer, slot);
 	if (release.ended) /* it may have been the last one that others wait for at the end of the stream */
@@ -674,7 +681,8 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer->page = &consumer->channel.control->consumers[consumer->channel.slot];
 	peers_start(&consumer->channel);
 	consumer->lanes_epoch = UINT64_MAX;
-	consumer->redelivery_epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery); /* R2 */
+	/* R2: before any lane's tail is read: what is returned later is seen as a change */
+	consumer->redelivery_epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
 	consumer->quantum_messages =
 		options->quantum_messages != 0 ? options->quantum_messages : DEFAULT_QUANTUM_MESSAGES;
 	consumer->quantum_bytes = options->quantum_bytes != 0 ? options->quantum_bytes : DEFAULT_QUANTUM_BYTES;
@@ -746,8 +754,8 @@ static void give_back(struct sluice_consumer *consumer)
 	struct layout_control *control = consumer->channel.control;
 	if (!returned)
 		return;
-	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: returned, pairs with R2 in rescan_returned */
-	atomic_fence_after_rmw();                                  /* D3 */
+	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: after K4, pairs with R2 in rescan_returned */
+	atomic_fence_after_rmw(); /* D3: R1 before, the look for sleepers after, pairs with D2 in doorbell_arm */
 	doorbell_ring_all(control->bells, &control->sleeping_consumers);
 }
 

@@ -21,9 +21,9 @@ static void move_cursor_to(struct consumer_lane *lane, uint64_t sequence)
 {
 	lane->next = sequence;
 	lane->cursor_word = layout_cursor_encode(sequence, lane->owner.incarnation);
-	/* B1: cursor, pairs with B3 in producer.c. With the fence after it, J1: pairs with J2 in producer.c. */
+	/* B1: join, pairs with B3 in broadcast_oldest */
 	atomic_exchange_full(own_cursor(lane), lane->cursor_word);
-	atomic_fence_after_rmw();
+	atomic_fence_after_rmw(); /* J1: B1 before, the second look at the tail (T2) after, pairs with J2 in reclaim_broadcast */
 }
 
 /* Joins at the oldest message that the producer cannot be about to overwrite: see reclaim_broadcast. */
@@ -128,7 +128,10 @@ static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct la
 			catch_up(lane, ahead);
 			continue;
 		}
-		uint64_t word = atomic_load_acquire(claim_of(lane, lane->next)); /* C2: pairs with K4 */
+		/* C2: after C1, pairs with K4 in claims_return */
+		/* The rest of a small message travels while it is being claimed. */
+		__builtin_prefetch(lane_reader_descriptor(&lane->reader, lane->next)->payload);
+		uint64_t word = atomic_load_acquire(claim_of(lane, lane->next));
 		switch (claims_look(word, claims_lap(lane->next, lane->reader.depth_shift))) {
 		case CLAIMS_OPEN:
 			lane->seen = word;
@@ -172,7 +175,7 @@ static const char *schema_of(struct consumer_lane *lane, uint32_t number, const 
 	if (number >= LAYOUT_SCHEMAS)
 		return "unknown schema";
 	if ((lane->schemas_loaded >> number & 1) == 0) {
-		/* S2: pairs with S1 in lane_writer_schema */
+		/* S2: pairs with S1 in lane_writer_schema: the schema's own words are read after it */
 		if (number >= atomic_load_acquire(&lane->reader.data->state.schema_count))
 			return "schema that was never written";
 		const char *reason = lane_schema_load(&lane->reader.data->schemas[number], &lane->schemas[number]);
@@ -314,15 +317,16 @@ static bool move_cursor(struct consumer_lane *lane)
 	uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
 	uint64_t moved = oldest;
 	uint8_t *released = lane->released;
-	while (atomic_load_acquire(&released[moved & (lane->reader.depth - 1)]) !=
-		0) {                                                                  /* V2: pairs with V1 in advance */
-		atomic_store_relaxed(&released[moved & (lane->reader.depth - 1)], 0); /* relaxed: ours until the lap */
+	/* V2: pairs with V1 in advance: reads of the payload in the thread that released come before B1 */
+	while (atomic_load_acquire(&released[moved & (lane->reader.depth - 1)]) != 0) {
+		/* relaxed: ours alone until B1, after which the next message may come here */
+		atomic_store_relaxed(&released[moved & (lane->reader.depth - 1)], 0);
 		moved++;
 	}
 	if (moved == oldest)
 		return true;
 	uint64_t word = layout_cursor_encode(moved, lane->owner.incarnation);
-	/* B1: this consumer's reads of the payload come before the producer's reuse, B3. */
+	/* B1: cursor, pairs with B3 in broadcast_oldest: this consumer's reads of the payload come before the reuse */
 	if (!atomic_swap_exact(own_cursor(lane), lane->cursor_word, word))
 		return false;
 	lane->cursor_word = word;
@@ -340,13 +344,15 @@ static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret
 	uint64_t mask = lane->reader.depth - 1;
 	atomic_store_release(&marks[released & mask], 1); /* V1: pairs with V2 in move_cursor */
 	for (;;) {
+		/* V3: after V1, pairs with V4 in advance: the other thread sees our mark once it let go */
 		if (atomic_exchange_full(&lane->advancing, 1) != 0)
-			break; /* V3: the other thread sees our mark, V4 */
+			break;
 		ours = move_cursor(lane);
 		uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
 		*ret_oldest = oldest;
-		atomic_exchange_full(&lane->advancing, 0); /* V4: before the look at marks below, pairs with V3 */
-		if (!ours || atomic_load_acquire(&marks[oldest & mask]) == 0)
+		/* V4: let go, before the look below, pairs with V3 in advance */
+		atomic_exchange_full(&lane->advancing, 0);
+		if (!ours || atomic_load_acquire(&marks[oldest & mask]) == 0) /* V2: as in move_cursor */
 			break;
 	}
 	return ours;
@@ -425,9 +431,9 @@ void consumer_lane_depart(struct consumer_lane *lane)
 		return;
 	uint64_t *departed = &lane->claims->departed.value;
 	uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
-	/* B2: departed, before the cursor goes; pairs with B4 in producer.c. */
+	/* relaxed: B2 below compares with what was read */
 	for (uint64_t seen = atomic_load_relaxed(departed); seen < oldest; seen = atomic_load_relaxed(departed))
-		if (atomic_swap_exact(departed, seen, oldest)) /* relaxed load: checked by the swap */
+		if (atomic_swap_exact(departed, seen, oldest)) /* B2: before J0, pairs with B4 in broadcast_oldest */
 			break;
-	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1 */
+	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1: gone, pairs with B3 in broadcast_oldest */
 }

@@ -5,27 +5,27 @@
 
 void doorbell_arm(struct doorbell bell)
 {
-	atomic_store_relaxed(bell.word, 1); /* relaxed: the exchange below orders it before the map's bit for wakers */
-	atomic_or_full(bell.map_word, bell.bit); /* D1: armed, pairs with the waker's look after D3 */
-	atomic_fence_after_rmw();                /* D2: before the second look */
+	atomic_store_relaxed(bell.word, 1); /* relaxed: D1 orders it before the map's bit, D5 the waker's look at it */
+	atomic_or_full(bell.map_word, bell.bit); /* D1: armed, after the word, pairs with D5 in doorbell_ring */
+	atomic_fence_after_rmw(); /* D2: D1 before, the second look after, pairs with D3 of all who ring */
 }
 
 void doorbell_disarm(struct doorbell bell)
 {
-	atomic_and_full(bell.map_word, ~bell.bit);
-	atomic_store_relaxed(bell.word, 0); /* relaxed: a waker that still sees 1 makes one useless call */
+	atomic_and_full(bell.map_word, ~bell.bit); /* D5: disarmed, as in doorbell_ring */
+	atomic_store_relaxed(bell.word, 0);        /* relaxed: a waker that still sees 1 makes one useless call */
 }
 
 int doorbell_sleep(struct doorbell bell, uint64_t timeout_ns)
 {
-	return sys_futex_wait(bell.word, 1, timeout_ns);
+	return sys_futex_wait(bell.word, 1, timeout_ns); /* D6: the kernel compares, pairs with D4 in doorbell_ring */
 }
 
 bool doorbell_ring(struct doorbell bell)
 {
-	/* The bit first: a sleeper that arms again in between sets it again. */
+	/* D5: the bit first, pairs with D1 in doorbell_arm: a sleeper that arms again in between sets it again */
 	atomic_and_full(bell.map_word, ~bell.bit);
-	if (atomic_exchange_full(bell.word, 0) != 1) /* D4: pairs with the futex's comparison in doorbell_sleep */
+	if (atomic_exchange_full(bell.word, 0) != 1) /* D4: rung, pairs with D6 in doorbell_sleep */
 		return false;
 	return sys_futex_wake(bell.word, 1) > 0;
 }

@@ -112,7 +112,7 @@ void *handle_new(enum handle_kind kind, size_t bytes)
 void handle_retire(struct handle *handle)
 {
 	pthread_mutex_lock(&mutex);
-	atomic_store_release(&handle->open, 0); /* H3: pairs with H2: whoever sees it closed touches nothing else */
+	atomic_store_release(&handle->open, 0); /* H3: closed, pairs with H2 in handle_check */
 	handle->next_closed = NULL;
 	*(closed_last ? &closed_last->next_closed : &closed_first) = handle;
 	closed_last = handle;
@@ -120,10 +120,10 @@ void handle_retire(struct handle *handle)
 	pthread_mutex_unlock(&mutex);
 }
 
-int handle_open_lock(struct handle *handle, int directory_fd, const char *name)
+int handle_open_lock(struct handle *handle, int directory_fd, const char *name, int flags)
 {
 	pthread_mutex_lock(&mutex);
-	int fd = openat(directory_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int fd = openat(directory_fd, name, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
 	int result = fd >= 0 ? fd : -errno;
 	handle->lock_fd = fd;
 	pthread_mutex_unlock(&mutex);

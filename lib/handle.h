@@ -36,7 +36,7 @@ void *handle_new(enum handle_kind kind, size_t bytes);
 /* Marks a handle open: from here on calls on it are answered. */
 static inline void handle_publish(struct handle *handle)
 {
-	atomic_store_release(&handle->open, 1); /* H1: pairs with H2 in handle_check */
+	atomic_store_release(&handle->open, 1); /* H1: open, after all of it is set up, pairs with H2 in handle_check */
 }
 
 /* Gives a handle back, its lock closed by then. Safe from any thread. */
@@ -44,9 +44,10 @@ void handle_retire(struct handle *handle);
 
 /*
  * Opens `name` for the locks of a member and keeps the descriptor for the child of a fork to close. Opening and closing
- * exclude fork, so that no child ever inherits a descriptor that it does not know of. Returns it or a negative errno.
+ * exclude fork, so that no child ever inherits a descriptor that it does not know of. `flags` are added to those of open().
+ * Returns the descriptor or a negative errno.
  */
-int handle_open_lock(struct handle *handle, int directory_fd, const char *name);
+int handle_open_lock(struct handle *handle, int directory_fd, const char *name, int flags);
 
 /* Closes that descriptor, if there is one: the locks go with it. */
 void handle_close_lock(struct handle *handle);
@@ -54,7 +55,8 @@ void handle_close_lock(struct handle *handle);
 /* 0, -EBADF (closed) or -ECHILD (inherited through fork). */
 static inline int handle_check(const struct handle *handle)
 {
-	if (__builtin_expect(atomic_load_acquire(&handle->open) == 0, 0)) /* H2: pairs with H1 in handle_publish */
+	/* H2: pairs with H1 in handle_publish and H3 in handle_retire */
+	if (__builtin_expect(atomic_load_acquire(&handle->open) == 0, 0))
 		return -EBADF;
 	if (__builtin_expect(*handle->guard == 0, 0))
 		return -ECHILD;

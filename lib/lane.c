@@ -67,7 +67,7 @@ int lane_writer_schema(struct lane_writer *writer, const struct lane_schema *sch
 	writer->schemas[number] = *schema;
 	derive(&writer->schemas[number]);
 	schema_store(&writer->data->schemas[number], schema);
-	/* S1: schema, pairs with S2 in schema_of (consumer.c), which may look before any message names it. */
+	/* S1: schema, pairs with S2 in schema_of */
 	atomic_store_release(&writer->data->state.schema_count, (uint64_t)writer->schema_count);
 	return (int)number;
 }
@@ -143,10 +143,11 @@ void lane_writer_publish(
 		sizeof *head - sizeof(uint64_t));
 	writer->head++;
 	/*
-	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because it is also the full fence P2 between this store
-	 * and the look for sleepers that follows (D3), at less cost than a store and a fence.
+	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs nothing more
+	 * on x86, which is less than a store and a fence.
 	 */
 	atomic_exchange_full(&descriptor->head.sequence, writer->head);
+	/* D3: P1 before, the look for sleepers in wake_consumers after, pairs with D2 in doorbell_arm */
 	atomic_fence_after_rmw();
 }
 
@@ -164,7 +165,7 @@ void lane_writer_announce_tail(struct lane_writer *writer, uint64_t tail)
 
 void lane_writer_end(struct lane_writer *writer)
 {
-	/* F1: end, pairs with F2 in lane_reader_final: who sees it sees the last message. */
+	/* F1: end, pairs with F2 in lane_reader_final: who sees it sees the last message */
 	atomic_store_release(&writer->data->state.final, writer->head + 1);
 }
 

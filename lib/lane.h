@@ -117,7 +117,7 @@ static inline const struct layout_descriptor *lane_reader_descriptor(
 static inline int64_t lane_reader_look(const struct lane_reader *reader, uint64_t sequence)
 {
 	const struct layout_descriptor *descriptor = lane_reader_descriptor(reader, sequence);
-	/* C1: poll, pairs with P1 in lane_writer_publish: whoever sees the number sees the descriptor and the payload. */
+	/* C1: poll, pairs with P1 in lane_writer_publish: whoever sees the number sees the descriptor and the payload */
 	uint64_t found = atomic_load_acquire(&descriptor->head.sequence);
 	return (int64_t)(found - (sequence + 1));
 }
@@ -126,14 +126,12 @@ static inline int64_t lane_reader_look(const struct lane_reader *reader, uint64_
 static inline void lane_reader_copy_head(
 	const struct layout_descriptor *descriptor, struct layout_descriptor_head *ret_head)
 {
-	const uint64_t *from = (const uint64_t *)&descriptor->head;
-	union {
-		struct layout_descriptor_head head;
-		uint64_t words[sizeof(struct layout_descriptor_head) / sizeof(uint64_t)];
-	} copy;
-	for (unsigned i = 0; i < sizeof copy.words / sizeof copy.words[0]; i++)
-		copy.words[i] = atomic_load_relaxed(&from[i]); /* relaxed: after C1, and checked as untrusted */
-	*ret_head = copy.head;
+	/* Whole words into their final place: a second copy would read back in one piece what was stored in several. */
+	typedef uint64_t __attribute__((may_alias)) any_word;
+	const any_word *from = (const any_word *)&descriptor->head;
+	any_word *to = (any_word *)ret_head;
+	for (unsigned i = 0; i < sizeof *ret_head / sizeof *to; i++)
+		to[i] = atomic_load_relaxed(&from[i]); /* relaxed: after C1, and checked as untrusted */
 }
 
 /* Messages published by a producer that ended cleanly; false while it goes on. */

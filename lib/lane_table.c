@@ -91,6 +91,10 @@ static int find_empty(const struct layout_control *control)
 int lane_table_link(const struct lane_table *table, struct lane_key key, struct lane_objects *objects)
 {
 	int index = find_empty(table->control);
+	if (index < 0) {
+		lane_table_retire_all(table); /* what is drained has perhaps not been noticed yet */
+		index = find_empty(table->control);
+	}
 	if (index < 0)
 		return index;
 	char data_name[LAYOUT_NAME_BYTES];
@@ -110,8 +114,8 @@ int lane_table_link(const struct lane_table *table, struct lane_key key, struct 
 	struct layout_lane_entry *entry = &table->control->lanes[index];
 	atomic_store_relaxed(&entry->slot, key.slot); /* relaxed: published by L1 */
 	atomic_store_relaxed(&entry->incarnation, key.incarnation);
-	atomic_store_release(&entry->state, LAYOUT_LANE_LINKED);     /* L1: pairs with L2 in lane_table_entry */
-	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1)); /* E1: pairs with E2 in consumer.c */
+	atomic_store_release(&entry->state, LAYOUT_LANE_LINKED);     /* L1: linked, pairs with L2 in lane_table_entry */
+	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1)); /* E1: after L1, pairs with E2 in sync_lanes */
 	return 0;
 }
 
@@ -233,7 +237,8 @@ static void count_queue(const struct lane_reader *reader, const struct layout_cl
 	struct lane_progress *progress)
 {
 	for (uint64_t sequence = tail; sequence != progress->published; sequence++) {
-		uint64_t word = atomic_load_acquire(&claims->u.claims[sequence & (reader->depth - 1)]); /* K3 */
+		/* K3: as in claims_is_done: who takes the lane away comes after all who read it */
+		uint64_t word = atomic_load_acquire(&claims->u.claims[sequence & (reader->depth - 1)]);
 		struct layout_claim claim = layout_claim_decode(word);
 		uint32_t lap = claims_lap(sequence, reader->depth_shift);
 		enum claims_view view = claims_look(word, lap);
@@ -250,16 +255,21 @@ static void count_broadcast(const struct layout_control *control, const struct l
 	struct lane_progress *progress)
 {
 	uint64_t oldest = UINT64_MAX;
+	/* A2: assembled, pairs with A1 in note_assembly */
+	if (control->config.expected_consumers != 0 && atomic_load_acquire(&control->epochs.assembled) == 0)
+		oldest = tail; /* those who are expected have yet to see all of it */
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		/* J3: as in broadcast_oldest; the bit before the cursor */
 		if ((atomic_load_acquire(&control->active_consumers.words[slot / 64]) >> (slot % 64) & 1) == 0)
 			continue;
 		if (!roster_is_present(&control->members[slot], SLUICE_ROLE_CONSUMER))
-			continue;                                                      /* declared dead */
-		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value); /* B3: pairs with B1 */
+			continue; /* declared dead */
+		/* B3: as in broadcast_oldest */
+		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value);
 		uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : tail;
 		oldest = sequence < oldest ? sequence : oldest;
 	}
-	uint64_t departed = atomic_load_acquire(&claims->departed.value);
+	uint64_t departed = atomic_load_acquire(&claims->departed.value); /* B4: after J3, as in broadcast_oldest */
 	if (oldest == UINT64_MAX)
 		oldest = departed > tail ? departed : tail;
 	progress->waiting = oldest < progress->published ? progress->published - oldest : 0;
@@ -306,8 +316,8 @@ bool lane_table_retire(const struct lane_table *table, uint32_t index)
 	char data_name[LAYOUT_NAME_BYTES];
 	char claims_name[LAYOUT_NAME_BYTES];
 	lane_names(table, key, data_name, claims_name);
-	atomic_store_release(&table->control->lanes[index].state, LAYOUT_LANE_NONE); /* L1 */
-	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1));                 /* E1 */
+	atomic_store_release(&table->control->lanes[index].state, LAYOUT_LANE_NONE); /* L1: gone, before its names go */
+	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1));                 /* E1: as in lane_table_link */
 	segment_unlink(table->directory_fd, data_name);
 	segment_unlink(table->directory_fd, claims_name);
 	return true;

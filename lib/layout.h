@@ -425,6 +425,13 @@ static inline uint32_t layout_cursor_incarnation(uint64_t word)
 
 /* ---- sizes ---- */
 
+/* Payload sizes are such that half a lane is a multiple of every alignment. */
+static inline uint64_t layout_round_payload(uint64_t bytes)
+{
+	const uint64_t step = 2 * LAYOUT_MIN_PAYLOAD;
+	return (bytes + step - 1) / step * step;
+}
+
 uint64_t layout_data_bytes(uint32_t depth, uint64_t payload_bytes, uint64_t *ret_payload_offset);
 uint64_t layout_claims_bytes(uint32_t mode, uint32_t depth);
 

@@ -48,12 +48,12 @@ struct sluice_message {
 
 static inline enum message_state message_state(const struct sluice_message *message)
 {
-	return (enum message_state)atomic_load_acquire(&message->state); /* G2: pairs with G1 */
+	return (enum message_state)atomic_load_acquire(&message->state); /* G2: pairs with G1 in message_set_state */
 }
 
 static inline void message_set_state(struct sluice_message *message, enum message_state state)
 {
-	/* G1: pairs with G2: whoever reuses a handle that another thread released sees it whole. */
+	/* G1: pairs with G2 in message_state: who reuses a handle or drops its lane comes after the thread that released */
 	atomic_store_release(&message->state, (uint32_t)state);
 }
 

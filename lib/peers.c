@@ -82,7 +82,8 @@ static uint32_t count_members(struct channel *channel, enum sluice_role role, ui
 {
 	uint32_t present = 0;
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
-		present += roster_is_present(&channel->control->members[slot], role); /* E4 */
+		/* E4: the roster's words (M2), again after arming (D2), pairs with E3 in enter */
+		present += roster_is_present(&channel->control->members[slot], role);
 	return present < wanted ? present : roster_count(channel->control->members, role, channel->control_fd);
 }
 

@@ -80,7 +80,7 @@ static int make_lane(struct sluice_producer *producer, const struct sluice_produ
 	struct lane_key key = {channel->slot, channel->incarnation};
 	uint32_t depth = lane_depth(producer, options);
 	uint64_t bytes = options->lane_bytes != 0 ? options->lane_bytes : channel->config.lane_bytes;
-	bytes = align_up(bytes, 2 * LAYOUT_MIN_PAYLOAD); /* half of it is a multiple of every alignment */
+	bytes = layout_round_payload(bytes);
 	int error = lane_table_make(&table, key, depth, bytes, &producer->objects);
 	if (error != 0)
 		return error;
@@ -152,17 +152,18 @@ static uint64_t broadcast_oldest(const struct sluice_producer *producer)
 	const uint64_t *active = producer->channel.control->active_consumers.words;
 	uint64_t oldest = UINT64_MAX;
 	for (uint32_t i = 0; i < LAYOUT_MAP_WORDS; i++) {
-		/* J3: pairs with J0 in channel.c; a consumer missed here sees the announced tail when it joins the lane */
+		/* J3: pairs with J0 in set_active; a consumer missed here sees the announced tail when it joins the lane */
 		for (uint64_t bits = atomic_load_acquire(&active[i]); bits != 0; bits &= bits - 1) {
 			uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
-			uint64_t cursor =
-				atomic_load_acquire(&producer->claims->u.cursors[slot].value); /* B3: pairs with B1 */
+			/* B3: pairs with B1 in move_cursor: its holder's reads come before the reuse of the memory */
+			uint64_t cursor = atomic_load_acquire(&producer->claims->u.cursors[slot].value);
 			uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : writer->tail;
 			oldest = sequence < oldest ? sequence : oldest;
 		}
 	}
 	if (oldest == UINT64_MAX)
-		oldest = atomic_load_acquire(&producer->claims->departed.value); /* B4: pairs with B2 */
+		/* B4: after J3, pairs with B2 in consumer_lane_depart */
+		oldest = atomic_load_acquire(&producer->claims->departed.value);
 	/* Whatever consumers wrote, it stays between what is free already and what was published. */
 	if (oldest < writer->tail)
 		return writer->tail;
@@ -171,9 +172,9 @@ static uint64_t broadcast_oldest(const struct sluice_producer *producer)
 
 static bool is_assembled(const struct sluice_producer *producer)
 {
+	/* A2: before J3, pairs with A1 in note_assembly: whoever sees it sees the bits of all who made it true */
 	return producer->channel.config.expected_consumers == 0 ||
-	       atomic_load_acquire(&producer->channel.control->epochs.assembled) !=
-		       0; /* A2: pairs with A1 in channel.c */
+	       atomic_load_acquire(&producer->channel.control->epochs.assembled) != 0;
 }
 
 static bool reclaim_broadcast(struct sluice_producer *producer)
@@ -189,7 +190,7 @@ static bool reclaim_broadcast(struct sluice_producer *producer)
 	 * With a full fence between our tail and our second look (J2), either it sees the new tail or we see its cursor.
 	 */
 	lane_writer_announce_tail(writer, oldest);
-	atomic_fence_full(); /* J2: pairs with J1 in consumer_lane.c */
+	atomic_fence_full(); /* J2: T1 before, the second look (J3, B3) after, pairs with J1 in move_cursor_to */
 	uint64_t again = broadcast_oldest(producer);
 	uint64_t tail = again < oldest ? again : oldest;
 	bool found = tail != writer->tail;
@@ -260,7 +261,10 @@ static int wait_for_room(
 		if (next == WAITER_SPIN)
 			continue;
 		stats_add(&producer->stats->stalls, 1);
-		/* Consumers that linger over a batch must not wait for more from a producer that waits for them. */
+		/*
+		 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The event is
+		 * the armed bell, and its fence (D2) is this look's D3.
+		 */
 		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
 		int error = peers_sleep(&producer->channel, &waiter);
 		if (error != 0)
@@ -526,7 +530,7 @@ static uint32_t write_annex(struct sluice_producer *producer, struct layout_desc
 	return flags;
 }
 
-/* Wakes whoever the message is for. The publish before ended with a full fence (P2), which is this look's D3. */
+/* Wakes whoever the message is for. The publish before ended with the full fence (D3) that this look needs. */
 static void wake_consumers(struct sluice_producer *producer)
 {
 	struct layout_control *control = producer->channel.control;
@@ -571,9 +575,9 @@ int sluice_publish(struct sluice_message *message)
 	};
 	write_words(message, &head, wide ? (uint64_t *)(void *)(writer->payload + room.offset) : NULL);
 	head.flags = (uint16_t)(message->flags | write_annex(producer, &lane_writer_descriptor(writer)->annex));
+	/* O1: ticket, before P1, pairs with O2 in look_by_order */
 	if (producer->ordered)
-		head.ticket =
-			atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1; /* O1: before P1 */
+		head.ticket = atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1;
 	lane_writer_publish(writer, &head, room, inside ? 0 : align_up(head.payload_bytes, writer->alignment));
 
 	message_set_state(message, MESSAGE_NONE);
@@ -603,8 +607,8 @@ int sluice_producer_close(struct sluice_producer *producer)
 	message_set_state(&producer->message, MESSAGE_NONE);
 	reclaim(producer); /* so that late joiners need not look at what is done with */
 	lane_writer_end(&producer->writer);
-	atomic_add_full(
-		&producer->channel.control->epochs.lanes, UINT64_C(1)); /* E1: consumers look whether it is drained */
+	/* E1: ended, after F1, pairs with E2 in sync_lanes: consumers look whether it is drained */
+	atomic_add_full(&producer->channel.control->epochs.lanes, UINT64_C(1));
 	lane_writer_stop(&producer->writer);
 	recover_watch_free(&producer->watch);
 	lane_objects_release(&producer->objects);

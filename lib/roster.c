@@ -10,7 +10,8 @@
 
 struct roster_view roster_look(const struct layout_member *member)
 {
-	uint64_t word = atomic_load_acquire(&member->word); /* M2: pairs with M1 in roster_enter */
+	/* M2: pairs with M1 in roster_enter and M1 in roster_leave */
+	uint64_t word = atomic_load_acquire(&member->word);
 	return (struct roster_view){
 		.incarnation = layout_member_incarnation(word),
 		.role = layout_member_role(word),
@@ -52,7 +53,7 @@ uint32_t roster_enter(struct layout_member *member, enum sluice_role role)
 	member->uid = geteuid();
 	member->opened_ns = clock_realtime_ns();
 	sys_program_name(member->program, sizeof member->program);
-	/* M1: enter, pairs with M2 in roster_look: whoever sees the state sees who it is. */
+	/* M1: enter, pairs with M2 in roster_look: whoever sees the state sees who it is */
 	atomic_store_release(&member->word, layout_member_word(incarnation, role, LAYOUT_MEMBER_ALIVE));
 	return incarnation;
 }
@@ -60,8 +61,8 @@ uint32_t roster_enter(struct layout_member *member, enum sluice_role role)
 void roster_leave(struct layout_member *member)
 {
 	struct roster_view view = roster_look(member);
-	atomic_store_release(
-		&member->word, layout_member_word(view.incarnation, view.role, LAYOUT_MEMBER_LEFT)); /* M1 */
+	/* M1: leave, pairs with M2 in roster_look: whoever sees it sees what its holder did before (F1, J0) */
+	atomic_store_release(&member->word, layout_member_word(view.incarnation, view.role, LAYOUT_MEMBER_LEFT));
 }
 
 bool roster_is_alive(const struct layout_member *member, uint32_t slot, int other_fd)

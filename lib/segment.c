@@ -73,16 +73,16 @@ int segment_create(
 	return 0;
 }
 
+void segment_path(int fd, char ret_path[SEGMENT_PATH_BYTES])
+{
+	snprintf(ret_path, SEGMENT_PATH_BYTES, "/proc/self/fd/%d", fd);
+}
+
 int segment_link(int directory_fd, int fd, const char *name)
 {
-	char path[32];
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	if (linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW) == 0)
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	/* No /proc here: the direct way needs a privilege on older kernels. */
-	return linkat(fd, "", directory_fd, name, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+	char path[SEGMENT_PATH_BYTES];
+	segment_path(fd, path);
+	return linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
 }
 
 static bool is_trusted(const struct stat *status, const struct segment_trust *trust)

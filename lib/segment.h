@@ -40,6 +40,10 @@ int segment_open_directory(const char *directory);
 int segment_create(
 	int directory_fd, uint64_t bytes, const struct segment_trust *trust, int *ret_fd, struct segment *ret_segment);
 
+/* The path by which an object without a name can be opened once more. */
+#define SEGMENT_PATH_BYTES 32
+void segment_path(int fd, char ret_path[SEGMENT_PATH_BYTES]);
+
 /* Gives an object its name, at once and for good. Returns 0 or -EEXIST ... */
 int segment_link(int directory_fd, int fd, const char *name);
 

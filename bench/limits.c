@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the machine can do at best, with nothing in between: one cache line there and one back, a buffer handed over
+ * under a flag, a futex there and one back. Each direction has a word of its own, PAIR_LINE away from the other.
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "case.h"
+#include "payload.h"
+#include "roundtrip.h"
+
+#define BUFFER_OFFSET 4096
+
+/* One side's view of two words and two buffers. */
+struct wire {
+	_Atomic uint32_t *out;
+	_Atomic uint32_t *in;
+	int32_t *out_buffer;
+	const int32_t *in_buffer;
+	size_t count;
+};
+
+static struct wire wire_open(const struct side *side)
+{
+	unsigned char *base = side->scratch;
+	size_t there = side->index == 0 ? 0 : 1;
+	size_t distance = (side->of->bytes + 4095) / 4096 * 4096;
+	unsigned char *buffers = base + BUFFER_OFFSET;
+
+	return (struct wire){
+		.out = (_Atomic uint32_t *)(base + there * PAIR_LINE),
+		.in = (_Atomic uint32_t *)(base + (1 - there) * PAIR_LINE),
+		.out_buffer = (int32_t *)(buffers + there * distance),
+		.in_buffer = (const int32_t *)(buffers + (1 - there) * distance),
+		.count = side->of->bytes / sizeof(int32_t),
+	};
+}
+
+static inline int line_send(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+
+	atomic_store_explicit(wire->out, number, memory_order_release);
+	return 0;
+}
+
+static inline int line_receive(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+
+	while (atomic_load_explicit(wire->in, memory_order_acquire) != number)
+		;
+	return 0;
+}
+
+static inline int buffer_send(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+
+	payload_fill(wire->out_buffer, wire->count, number);
+	return line_send(link, number);
+}
+
+static inline int buffer_receive(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+
+	line_receive(link, number);
+	return payload_sum(wire->in_buffer, wire->count) == payload_expected(wire->count, number) ? 0 : -EBADMSG;
+}
+
+static inline int futex_send(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+
+	atomic_store(wire->out, number);
+	return syscall(SYS_futex, wire->out, FUTEX_WAKE, 1, NULL, NULL, 0) < 0 ? -errno : 0;
+}
+
+static inline int futex_receive(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+	uint32_t seen;
+
+	while ((seen = atomic_load(wire->in)) != number)
+		if (syscall(SYS_futex, wire->in, FUTEX_WAIT, seen, NULL, NULL, 0) < 0 && errno != EAGAIN &&
+			errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+static int checked(struct side *side, int error, const char *call)
+{
+	return error ? side_fail(side, error, call) : 0;
+}
+
+int limit_line_first(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_first(side, &wire, line_send, line_receive), "cache line");
+}
+
+int limit_line_second(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_second(side, &wire, line_send, line_receive, NULL), "cache line");
+}
+
+int limit_buffer_first(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_first(side, &wire, buffer_send, buffer_receive), "buffer");
+}
+
+int limit_buffer_second(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_second(side, &wire, buffer_send, buffer_receive, NULL), "buffer");
+}
+
+int limit_futex_first(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_first(side, &wire, futex_send, futex_receive), "futex");
+}
+
+int limit_futex_second(struct side *side)
+{
+	struct wire wire = wire_open(side);
+
+	return checked(side, roundtrip_second(side, &wire, futex_send, futex_receive, NULL), "futex");
+}

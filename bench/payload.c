@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Filling and reading: plain loops that a compiler turns into vector instructions, the same for everybody. */
+#include "payload.h"
+
+__attribute__((noinline)) void payload_fill(int32_t *data, size_t count, uint32_t seed)
+{
+	for (size_t i = 0; i < count; i++)
+		data[i] = (int32_t)(seed + (uint32_t)i);
+}
+
+__attribute__((noinline)) uint32_t payload_sum(const int32_t *data, size_t count)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < count; i++)
+		sum += (uint32_t)data[i];
+	return sum;
+}

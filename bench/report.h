@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run says: a table for people, JSON for programs. Both show the same figures. */
+#ifndef BENCH_REPORT_H
+#define BENCH_REPORT_H
+
+#include <stdio.h>
+
+#include "machine.h"
+#include "schedule.h"
+
+struct report {
+	const struct machine *machine;
+	const struct schedule_options *options;
+	const struct case_figures *cases; /* bench_case_count of them */
+};
+
+void report_table(const struct report *report, FILE *out);
+
+/* Returns 0 or -ENOMEM. */
+int report_json(const struct report *report, FILE *out);
+
+static inline const char *report_waiting(const struct bench_case *of)
+{
+	return of->sleeps ? "sleep" : "spin";
+}
+
+#endif
