@@ -221,7 +221,7 @@ static void stat_lane(
 		.mapped_bytes = objects->data.bytes + objects->claims.bytes,
 		.alive = producer.incarnation == key.incarnation &&
 			 roster_is_alive(&control->members[key.slot], key.slot, view->control_fd),
-		.closed = progress.ended,
+		.closed = atomic_load_relaxed(&data->state.final) != 0, /* relaxed: a figure for people */
 		.pid = objects->geometry.pid,
 		.uid = objects->geometry.uid,
 		.published_messages = count_of(&data->stats.published_messages),
