@@ -282,7 +282,7 @@ static int enter(struct channel *channel)
 		/* E3: one with the next: a figure for the tool, by which nobody orders anything */
 		atomic_add_full(&channel->control->epochs.producers_opened, UINT64_C(1));
 	}
-	/* E3: members, after M1: the look for sleepers (D3) is to come, pairs with E4 in count_members */
+	/* E3: after M1, and before D3 in who calls this, pairs with E4 in count_members */
 	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1));
 	return 0;
 }

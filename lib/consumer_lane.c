@@ -128,9 +128,9 @@ static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct la
 			catch_up(lane, ahead);
 			continue;
 		}
-		/* C2: after C1, pairs with K4 in claims_return */
 		/* The rest of a small message travels while it is being claimed. */
 		__builtin_prefetch(lane_reader_descriptor(&lane->reader, lane->next)->payload);
+		/* C2: after C1, pairs with K4 in claims_return */
 		uint64_t word = atomic_load_acquire(claim_of(lane, lane->next));
 		switch (claims_look(word, claims_lap(lane->next, lane->reader.depth_shift))) {
 		case CLAIMS_OPEN:

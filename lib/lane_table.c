@@ -255,9 +255,9 @@ static void count_broadcast(const struct layout_control *control, const struct l
 	struct lane_progress *progress)
 {
 	uint64_t oldest = UINT64_MAX;
-	/* A2: assembled, pairs with A1 in note_assembly */
+	/* A2: as in is_assembled: those who are expected have yet to see all of it */
 	if (control->config.expected_consumers != 0 && atomic_load_acquire(&control->epochs.assembled) == 0)
-		oldest = tail; /* those who are expected have yet to see all of it */
+		oldest = tail;
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
 		/* J3: as in broadcast_oldest; the bit before the cursor */
 		if ((atomic_load_acquire(&control->active_consumers.words[slot / 64]) >> (slot % 64) & 1) == 0)

@@ -41,13 +41,11 @@ enum sluice_mode {
 
 /* Bits of sluice_channel_options.flags. */
 enum sluice_channel_flags {
-	SLUICE_ORDERED =
-		1, /* hand out the oldest message of all producers first, not fair turns; kept by the channel */
+	SLUICE_ORDERED = 1,     /* hand out the oldest of all producers first, not fair turns; kept by the channel */
 	SLUICE_PERSISTENT = 2,  /* the last one out leaves the channel in place; kept by the channel */
 	SLUICE_ATTACH_ONLY = 4, /* do not create: -ENOENT if there is no such channel */
-	SLUICE_INSIST =
-		8,        /* -EEXIST if what exists differs from an option given here, rather than taking what exists */
-	SLUICE_GROUP = 16 /* `group` is set */
+	SLUICE_INSIST = 8,      /* -EEXIST if what exists is not what is asked for here; the two above count always */
+	SLUICE_GROUP = 16       /* `group` is set */
 };
 
 /*
@@ -197,7 +195,7 @@ SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
  * Looks at a channel without joining it: maps its objects read-only, wakes and disturbs nobody. The figures of one look
  * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
  * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
- * Sluice), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
+ * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
 	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);

@@ -48,7 +48,7 @@ struct sluice_producer_options {
  * `options` may be NULL. `*ret_producer` is the caller's: close with sluice_producer_close. All memory is allocated for real
  * before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later.
  * Returns 0, or
- *   -EINVAL (name, options), -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -EEXIST (SLUICE_INSIST),
+ *   -EINVAL (name, options), -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST),
  *   -ENOSPC (the file system is full), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
  *   -EPERM (its owner is not trusted), -EACCES, -ELOOP (a symbolic link stands in its place),
  *   -EPROTO (its place is taken by something that is not Sluice's), -EPROTONOSUPPORT (another layout version),
