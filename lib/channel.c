@@ -9,6 +9,7 @@
 #include "atomic.h"
 #include "clock.h"
 #include "lane_table.h"
+#include "recover.h"
 #include "roster.h"
 #include "sys.h"
 
@@ -46,7 +47,7 @@ static int check_options(const struct sluice_channel_options *options)
 		return -EINVAL;
 	if (options->allowed_uid_count > 0 && options->allowed_uids == NULL)
 		return -EINVAL;
-	return options->open_timeout_ns < 0 ? -EINVAL : 0;
+	return options->open_timeout_ns < 0 || options->take_back_ns < 0 ? -EINVAL : 0;
 }
 
 static struct layout_config config_from(const char *name, const struct sluice_channel_options *options)
@@ -61,6 +62,7 @@ static struct layout_config config_from(const char *name, const struct sluice_ch
 		.permissions = options->permissions != 0 ? options->permissions : DEFAULT_PERMISSIONS,
 		.group = (options->flags & SLUICE_GROUP) != 0 ? options->group : 0,
 		.has_group = (options->flags & SLUICE_GROUP) != 0,
+		.take_back_ns = (uint64_t)options->take_back_ns,
 	};
 	if (config.max_deliveries == SLUICE_UNLIMITED)
 		config.max_deliveries = 0;
@@ -77,6 +79,7 @@ static bool satisfies(const struct layout_config *config, const struct sluice_ch
 	       (options->depth == 0 || wanted.depth == config->depth) &&
 	       (options->expected_consumers == 0 || wanted.expected_consumers == config->expected_consumers) &&
 	       (options->max_deliveries == 0 || wanted.max_deliveries == config->max_deliveries) &&
+	       (options->take_back_ns == 0 || wanted.take_back_ns == config->take_back_ns) &&
 	       (options->permissions == 0 || wanted.permissions == config->permissions) &&
 	       (!wanted.has_group || (config->has_group && wanted.group == config->group));
 }
@@ -272,6 +275,7 @@ static int enter(struct channel *channel)
 		memset(&channel->control->consumers[slot], 0, sizeof channel->control->consumers[slot]);
 	channel->incarnation = roster_enter(&channel->control->members[slot], channel->role);
 	if (channel->role == SLUICE_ROLE_CONSUMER) {
+		atomic_add_full(&channel->control->epochs.consumers_opened, UINT64_C(1)); /* E5: as producers_opened */
 		set_active(channel, true);
 		note_assembly(channel);
 	} else {
@@ -281,6 +285,14 @@ static int enter(struct channel *channel)
 	/* E3: after M1, and before D3 in who calls this, pairs with E4 in count_members */
 	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1));
 	return 0;
+}
+
+/* Members that died since anybody looked, all of them after a restart: their slots and what they held. The gate is held. */
+static int recover_before(struct channel *channel)
+{
+	struct lane_table table = channel_lane_table(channel);
+	int recovered = recover_dead(&table, channel->control_fd, LAYOUT_SLOTS, channel->config.max_deliveries);
+	return recovered < 0 ? recovered : 0;
 }
 
 /* One try at joining. -ESTALE: the object went away meanwhile, try again. */
@@ -305,6 +317,8 @@ static int try_join(struct channel *channel, const char *name, const struct slui
 	if (!created && (options->flags & SLUICE_INSIST) != 0 && !satisfies(&channel->config, options))
 		error = -EEXIST;
 	set_trust(channel, options);
+	if (error == 0)
+		error = recover_before(channel);
 	if (error == 0)
 		error = enter(channel);
 	if (error != 0)
@@ -363,63 +377,11 @@ int channel_leave(struct channel *channel, bool clean)
 	return error;
 }
 
-/* ---- waiting ---- */
-
 void channel_ring_everybody(struct channel *channel)
 {
 	atomic_fence_after_rmw(); /* D3: E1 or E3 before, the look for sleepers after, pairs with D2 in doorbell_arm */
 	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_consumers);
 	doorbell_ring_all(channel->control->bells, &channel->control->sleeping_producers);
-}
-
-static bool still_stands(const struct channel *channel)
-{
-	struct roster_view view = roster_look(&channel->control->members[channel->slot]);
-	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == channel->incarnation;
-}
-
-int channel_sleep(struct channel *channel, struct waiter *waiter)
-{
-	uint64_t sleep_ns = waiter_sleep_ns(waiter);
-	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(channel->bell, sleep_ns);
-	doorbell_disarm(channel->bell);
-	if (!still_stands(channel))
-		return -ESTALE;
-	return sleep_ns == 0 || error == -EINTR ? error : 0;
-}
-
-/* Members in the roster; the locks are asked only once the words say that there are enough. */
-static uint32_t count_members(struct channel *channel, enum sluice_role role, uint32_t wanted)
-{
-	uint32_t present = 0;
-	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
-		/* E4: the roster's words (M2), again after arming (D2), pairs with E3 in enter */
-		present += roster_is_present(&channel->control->members[slot], role);
-	return present < wanted ? present : roster_count(channel->control->members, role, channel->control_fd);
-}
-
-int channel_wait_members(
-	struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns)
-{
-	struct waiter waiter = waiter_for(timeout_ns, spin_ns);
-	for (;;) {
-		uint32_t count = count_members(channel, role, wanted);
-		if (count >= wanted)
-			return (int)count;
-		enum waiter_next next = waiter_step(&waiter);
-		if (next == WAITER_OVER)
-			return deadline_error(&waiter.deadline);
-		if (next == WAITER_SPIN)
-			continue;
-		doorbell_arm(channel->bell);
-		if (count_members(channel, role, wanted) >= wanted) {
-			doorbell_disarm(channel->bell);
-			continue;
-		}
-		int error = channel_sleep(channel, &waiter);
-		if (error != 0)
-			return error;
-	}
 }
 
 void channel_geometry(const struct channel *channel, struct sluice_geometry *ret_geometry)

@@ -18,7 +18,6 @@
 #include "lane_table.h"
 #include "layout.h"
 #include "segment.h"
-#include "waiter.h"
 
 struct channel {
 	struct handle *handle;
@@ -35,7 +34,10 @@ struct channel {
 	enum sluice_role role;
 	struct doorbell bell; /* this member's own */
 	int64_t open_timeout_ns;
-	uint32_t uids[16]; /* owners whose objects are trusted */
+	uint64_t liveness_due_ns; /* when to look again whether the others live */
+	uint64_t peers_opened;    /* members of the other role that had come before this one */
+	bool had_peers;           /* one of them was there, then or since */
+	uint32_t uids[16];        /* owners whose objects are trusted */
 };
 
 /*
@@ -60,13 +62,6 @@ struct lane_table channel_lane_table(const struct channel *channel);
 
 /* Tells all sleepers that something other than a message changed. The caller has a read-modify-write before. */
 void channel_ring_everybody(struct channel *channel);
-
-/* Waits until at least `wanted` members of `role` live. Returns how many, -EAGAIN, -ETIMEDOUT, -EINTR. */
-int channel_wait_members(
-	struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns);
-
-/* One sleep of a member that armed its bell and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
-int channel_sleep(struct channel *channel, struct waiter *waiter);
 
 /* The modes and default sizes, for callers. */
 void channel_geometry(const struct channel *channel, struct sluice_geometry *ret_geometry);

@@ -86,6 +86,13 @@ static inline bool claims_release(uint64_t *word, uint64_t held)
 /* Gives back what `held` took, to be taken by another; a clean return does not count as a delivery. False as above. */
 bool claims_return(uint64_t *word, uint64_t held, bool clean);
 
+/* Gives up on what `held` took: its memory is free, and nobody gets it again. False as above. */
+static inline bool claims_set_aside(uint64_t *word, uint64_t held)
+{
+	/* K2: as a release, since its holder is dead. Released is 0, so only these bits need setting. */
+	return atomic_swap_exact(word, held, claims_released(held) | (uint64_t)LAYOUT_SET_ASIDE << 32);
+}
+
 /* True once the message of lap `lap` is done with: its memory may be used again. */
 static inline bool claims_is_done(const uint64_t *word, uint32_t lap)
 {

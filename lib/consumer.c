@@ -13,6 +13,8 @@
 #include "consumer_lane.h"
 #include "handle.h"
 #include "message.h"
+#include "peers.h"
+#include "recover.h"
 #include "roster.h"
 #include "stats.h"
 #include "waiter.h"
@@ -41,7 +43,8 @@ struct sluice_consumer {
 	uint32_t flags;
 	uint32_t expected_producers;
 	int64_t spin_ns;
-	int pending_error; /* found while something else was under way */
+	struct sampler liveness; /* when a consumer that never waits looks after the others */
+	int pending_error;       /* found while something else was under way */
 	bool ordered;
 	bool has_fault;
 	struct sluice_fault fault;
@@ -240,6 +243,9 @@ static int between_turns(struct sluice_consumer *consumer)
 
 /* ---- taking ---- */
 
+/* The budget of a call that takes one message, whatever it is; that of a batch is always less. */
+#define ANY_MESSAGE UINT64_MAX
+
 /* What one look for a message came to. */
 enum look {
 	LOOK_NOTHING = 0,
@@ -269,7 +275,8 @@ static void account(struct sluice_consumer *consumer, struct consumer_lane *lane
 static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
 	const struct sluice_message **ret_message)
 {
-	if (lane->bytes > budget)
+	/* One poisoned message must not condemn its neighbours: what was delivered before is delivered alone. */
+	if (lane->bytes > budget || (lane->repeated && budget != ANY_MESSAGE))
 		return LOOK_TOO_LARGE;
 	struct sluice_message *message = message_pool_take(&consumer->pool, &consumer->handle);
 	if (message == NULL)
@@ -427,7 +434,7 @@ static int is_over(struct sluice_consumer *consumer)
 	if (changed != 0)
 		return changed < 0 ? changed : 0;
 	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		if (!consumer_lane_is_finished(consumer->lanes[i]))
+		if (!consumer_lane_is_finished(consumer->lanes[i], consumer->channel.control))
 			return 0;
 	return 1;
 }
@@ -451,13 +458,34 @@ static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const 
 	}
 }
 
+/* What a consumer does for the channel now and then. */
+static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
+{
+	struct channel *channel = &consumer->channel;
+	bool due = now_ns >= channel->liveness_due_ns;
+	peers_look_after(channel, now_ns);
+	if (!due || channel->config.mode == SLUICE_BROADCAST || channel->config.take_back_ns == 0)
+		return;
+	struct lane_table table = channel_lane_table(channel);
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[i];
+		(void)recover_overdue(&table, lane->key, &lane->objects, &lane->watch, now_ns,
+			channel->config.take_back_ns,
+			channel->config.max_deliveries); /* out of memory: others look too */
+	}
+}
+
 static int wait_for_message(struct sluice_consumer *consumer, struct waiter *waiter, uint64_t budget,
 	const struct sluice_message **ret_message)
 {
 	for (;;) {
 		enum waiter_next next = waiter_step(waiter);
+		if ((consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel))
+			return -EPIPE;
 		if (next == WAITER_OVER)
 			return deadline_error(&waiter->deadline);
+		if (waiter->now_ns != 0)
+			look_after_others(consumer, waiter->now_ns);
 		if (next == WAITER_SLEEP)
 			doorbell_arm(consumer->channel.bell);
 		int result = look_at_all(consumer, budget, ret_message);
@@ -469,20 +497,32 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 		if (next == WAITER_SPIN)
 			continue;
 		stats_add(&consumer->page->sleeps, 1);
-		result = channel_sleep(&consumer->channel, waiter);
+		result = peers_sleep(&consumer->channel, waiter);
 		if (result != 0)
 			return result;
+		look_after_others(consumer, waiter->now_ns);
 	}
+}
+
+/* A consumer that always finds something looks after the others all the same, by a clock that it seldom reads. */
+static void look_after_if_due(struct sluice_consumer *consumer)
+{
+	if (__builtin_expect(!sampler_is_due(&consumer->liveness), 1))
+		return;
+	uint64_t now_ns = clock_monotonic_ns();
+	sampler_stamped(&consumer->liveness, now_ns);
+	look_after_others(consumer, now_ns);
 }
 
 static int receive_one(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
-	int result = look(consumer, UINT64_MAX, ret_message);
+	look_after_if_due(consumer);
+	int result = look(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING)
-		result = look_at_all(consumer, UINT64_MAX, ret_message);
+		result = look_at_all(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING) {
 		struct waiter waiter = waiter_for(timeout_ns, consumer->spin_ns);
-		result = wait_for_message(consumer, &waiter, UINT64_MAX, ret_message);
+		result = wait_for_message(consumer, &waiter, ANY_MESSAGE, ret_message);
 	}
 	return result;
 }
@@ -532,7 +572,7 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 			doorbell_disarm(consumer->channel.bell);
 		if (stop)
 			return result;
-		if (next == WAITER_SLEEP && channel_sleep(&consumer->channel, waiter) != 0)
+		if (next == WAITER_SLEEP && peers_sleep(&consumer->channel, waiter) != 0)
 			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
 	}
 }
@@ -557,7 +597,9 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	if (result < 0)
 		return result;
 
-	uint64_t left = max_bytes != 0 ? max_bytes : UINT64_MAX;
+	if (ret_messages[0]->deliveries > 1)
+		return 1; /* alone: see take */
+	uint64_t left = max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
 	struct waiter waiter = waiter_for(linger_ns, consumer->spin_ns);
 	size_t count = 1;
 	while (count < max_messages) {
@@ -628,7 +670,7 @@ int sluice_release_batch(const struct sluice_message *const *messages, size_t co
 
 static int check_options(const struct sluice_consumer_options *options)
 {
-	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM;
+	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM | SLUICE_REPORT_GONE;
 	if (options->size != sizeof *options || (options->flags & ~known) != 0)
 		return -EINVAL;
 	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
@@ -637,6 +679,7 @@ static int check_options(const struct sluice_consumer_options *options)
 static void set_up(struct sluice_consumer *consumer, const struct sluice_consumer_options *options)
 {
 	consumer->page = &consumer->channel.control->consumers[consumer->channel.slot];
+	peers_start(&consumer->channel);
 	consumer->lanes_epoch = UINT64_MAX;
 	/* R2: before any lane's tail is read: what is returned later is seen as a change */
 	consumer->redelivery_epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
@@ -646,6 +689,7 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer->flags = options->flags;
 	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
 	consumer->spin_ns = waiter_spin_ns(options->spin_ns);
+	consumer->liveness = sampler_at_rate(4);
 	consumer->ordered = (consumer->channel.config.flags & SLUICE_ORDERED) != 0;
 	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
 }
@@ -740,7 +784,7 @@ int sluice_consumer_wait(struct sluice_consumer *consumer, uint32_t producers, i
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
-	return channel_wait_members(&consumer->channel, SLUICE_ROLE_PRODUCER, producers, timeout_ns, consumer->spin_ns);
+	return peers_wait(&consumer->channel, SLUICE_ROLE_PRODUCER, producers, timeout_ns, consumer->spin_ns);
 }
 
 int sluice_consumer_geometry(struct sluice_consumer *consumer, struct sluice_geometry *ret_geometry)

@@ -88,6 +88,7 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 
 void consumer_lane_detach(struct consumer_lane *lane)
 {
+	recover_watch_free(&lane->watch);
 	lane_objects_release(&lane->objects);
 	free(lane->released);
 	lane->released = NULL;
@@ -134,6 +135,8 @@ static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct la
 		switch (claims_look(word, claims_lap(lane->next, lane->reader.depth_shift))) {
 		case CLAIMS_OPEN:
 			lane->seen = word;
+			lane->repeated = layout_claim_decode(word).state == LAYOUT_RETURNED &&
+					 layout_claim_decode(word).deliveries > 0;
 			look_at_description(lane);
 			return LANE_FOUND;
 		case CLAIMS_BROKEN:
@@ -404,10 +407,10 @@ static bool claims_are_done(const struct consumer_lane *lane, uint64_t final, co
 	return true;
 }
 
-bool consumer_lane_is_finished(const struct consumer_lane *lane)
+bool consumer_lane_is_finished(const struct consumer_lane *lane, const struct layout_control *control)
 {
 	uint64_t final;
-	if (!lane_reader_final(&lane->reader, &final) || lane->next < final)
+	if (!lane_table_final(control, lane->key, &lane->reader, &final) || lane->next < final)
 		return false;
 	return lane->broadcast || claims_are_done(lane, final, &lane->owner);
 }
@@ -415,10 +418,10 @@ bool consumer_lane_is_finished(const struct consumer_lane *lane)
 bool consumer_lane_is_drained(const struct consumer_lane *lane, const struct layout_control *control)
 {
 	uint64_t final;
-	if (!lane_reader_final(&lane->reader, &final) || lane->next < final)
+	if (!lane_table_final(control, lane->key, &lane->reader, &final) || lane->next < final)
 		return false;
 	if (lane->broadcast)
-		return lane_table_progress(control, SLUICE_BROADCAST, &lane->objects).drained;
+		return lane_table_progress(control, SLUICE_BROADCAST, lane->key, &lane->objects).drained;
 	return claims_are_done(lane, final, NULL);
 }
 

@@ -19,6 +19,7 @@
 #include "lane.h"
 #include "lane_table.h"
 #include "message.h"
+#include "recover.h"
 
 struct consumer_lane {
 	struct lane_key key;
@@ -42,9 +43,11 @@ struct consumer_lane {
 	uint32_t advancing;   /* 1 while a thread moves the cursor */
 	uint64_t cursor_word; /* as it should be in shared memory; changed by the thread that advances */
 	/* The message that consumer_lane_peek found. */
-	uint64_t seen;   /* its claim word */
-	uint64_t ticket; /* its place in an ordered channel */
-	uint64_t bytes;  /* its payload */
+	uint64_t seen;              /* its claim word */
+	uint64_t ticket;            /* its place in an ordered channel */
+	uint64_t bytes;             /* its payload */
+	bool repeated;              /* it was delivered before, to somebody who died with it */
+	struct recover_watch watch; /* for messages held too long */
 };
 
 /* What is wrong with a lane, for sluice_consumer_fault. */
@@ -93,7 +96,7 @@ struct lane_release consumer_lane_release(struct sluice_message *message);
 void consumer_lane_rescan(struct consumer_lane *lane);
 
 /* True if the lane has ended and no message in it is left for this consumer or held by another. */
-bool consumer_lane_is_finished(const struct consumer_lane *lane);
+bool consumer_lane_is_finished(const struct consumer_lane *lane, const struct layout_control *control);
 
 /* True if the lane has ended and nobody needs anything in it any more. */
 bool consumer_lane_is_drained(const struct consumer_lane *lane, const struct layout_control *control);

@@ -25,6 +25,7 @@ static const struct {
 	{EBADF, "that handle was closed before"},
 	{ECHILD, "that handle belongs to the parent process: open one in the child after fork"},
 	{ESTALE, "this member was declared dead and others took over what it held: close it and open again"},
+	{EPIPE, "the last counterpart is gone: wait for another without SLUICE_REPORT_GONE, or stop"},
 	{ENODATA, "end of stream: all producers closed and nothing is left"},
 	{EBADMSG, "shared memory holds values that contradict themselves: sluice_consumer_fault names the lane's "
 		  "producer; "

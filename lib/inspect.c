@@ -11,14 +11,12 @@
 #include <unistd.h>
 
 #include "atomic.h"
-#include "clock.h"
 #include "lane.h"
 #include "lane_table.h"
 #include "layout.h"
 #include "roster.h"
 #include "segment.h"
 #include "stats.h"
-#include "sys.h"
 
 /* A control object opened for looking. */
 struct view {
@@ -212,7 +210,7 @@ static void stat_lane(
 {
 	const struct layout_control *control = view->segment.base;
 	const struct layout_data *data = objects->data.base;
-	struct lane_progress progress = lane_table_progress(control, view->config.mode, objects);
+	struct lane_progress progress = lane_table_progress(control, view->config.mode, key, objects);
 	struct roster_view producer = roster_look(&control->members[key.slot]);
 	*stat = (struct sluice_lane_stat){
 		.slot = key.slot,
@@ -223,7 +221,7 @@ static void stat_lane(
 		.mapped_bytes = objects->data.bytes + objects->claims.bytes,
 		.alive = producer.incarnation == key.incarnation &&
 			 roster_is_alive(&control->members[key.slot], key.slot, view->control_fd),
-		.closed = progress.ended,
+		.closed = atomic_load_relaxed(&data->state.final) != 0, /* relaxed: a figure for people */
 		.pid = objects->geometry.pid,
 		.uid = objects->geometry.uid,
 		.published_messages = count_of(&data->stats.published_messages),
@@ -268,12 +266,39 @@ static void stat_lanes(const struct view *view, struct sluice_channel_stat *stat
 	}
 }
 
+/* Those who are there, and those who died until another takes their slot. */
+static bool is_shown(enum layout_member_state state)
+{
+	return state == LAYOUT_MEMBER_ALIVE || state == LAYOUT_MEMBER_DEAD;
+}
+
 static void stat_members(const struct view *view, struct sluice_channel_stat *stat)
 {
 	const struct layout_control *control = view->segment.base;
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
-		if (roster_look(&control->members[slot]).state == LAYOUT_MEMBER_ALIVE)
+		if (is_shown(roster_look(&control->members[slot]).state))
 			stat_member(view, slot, &stat->members[stat->member_count++]);
+}
+
+static void stat_aside(const struct view *view, struct sluice_channel_stat *stat)
+{
+	const struct layout_control *control = view->segment.base;
+	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
+		const struct layout_aside *record = &control->aside[i];
+		if (atomic_load_acquire(&record->state) != 1) /* X4: pairs with X3 in recover.c */
+			continue;
+		stat->aside[stat->aside_count++] = (struct sluice_aside_stat){
+			.correlation_id = record->correlation_id,
+			.sequence = record->sequence,
+			.noticed_ns = record->noticed_ns,
+			.lane_slot = record->lane_slot,
+			.lane_incarnation = record->lane_incarnation,
+			.killer_slot = record->killer_slot,
+			.killer_pid = record->killer_pid,
+			.deliveries = record->deliveries,
+		};
+	}
+	stat->set_aside_messages = count_of(&control->aside_count.value);
 }
 
 static void stat_channel(const struct view *view, const char *name, struct sluice_channel_stat *stat)
@@ -311,13 +336,16 @@ int sluice_channel_stat(const char *name, const char *directory, struct sluice_c
 		struct sluice_channel_stat stat;
 		struct sluice_member_stat members[LAYOUT_SLOTS];
 		struct sluice_lane_stat lanes[LAYOUT_LANES];
+		struct sluice_aside_stat aside[LAYOUT_ASIDE];
 	} *all = calloc(1, sizeof *all);
 	if (all != NULL) {
 		all->stat.members = all->members;
 		all->stat.lanes = all->lanes;
+		all->stat.aside = all->aside;
 		stat_channel(&view, name, &all->stat);
 		stat_members(&view, &all->stat);
 		stat_lanes(&view, &all->stat);
+		stat_aside(&view, &all->stat);
 		*ret_stat = &all->stat;
 	}
 	view_close(&view);
@@ -327,105 +355,4 @@ int sluice_channel_stat(const char *name, const char *directory, struct sluice_c
 void sluice_channel_stat_free(struct sluice_channel_stat *stat)
 {
 	free(stat);
-}
-
-/* ---- remove ---- */
-
-#define GATE_TIMEOUT_NS (10 * CLOCK_SECOND_NS)
-
-/* Waits for the gate; whoever has it and finds members that live does not remove. */
-static int lock_gate(int fd)
-{
-	uint64_t end_ns = clock_monotonic_ns() + GATE_TIMEOUT_NS;
-	for (;;) {
-		int error = sys_lock_byte(fd, LAYOUT_GATE_BYTE);
-		if (error != -EAGAIN)
-			return error;
-		if (clock_monotonic_ns() >= end_ns)
-			return -ETIMEDOUT;
-		sys_pause_ns(CLOCK_MILLISECOND_NS);
-	}
-}
-
-/* 0, or -EBUSY while a slot of the control object behind `fd` is locked: true of every layout so far. */
-static int check_unused(int fd)
-{
-	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
-		int locked = sys_byte_is_locked(fd, LAYOUT_SLOT_BYTE(slot));
-		if (locked != 0)
-			return locked < 0 ? locked : -EBUSY;
-	}
-	return 0;
-}
-
-/* Takes the names of all lanes away; -ENOENT if there was none. */
-static int unlink_lanes(int directory_fd, const char *name)
-{
-	int result = -ENOENT;
-	int stream_fd = fcntl(directory_fd, F_DUPFD_CLOEXEC, 0);
-	DIR *stream = stream_fd >= 0 ? fdopendir(stream_fd) : NULL;
-	if (stream == NULL) {
-		result = -errno;
-		if (stream_fd >= 0)
-			close(stream_fd);
-		return result;
-	}
-	rewinddir(stream);
-	for (struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
-		char found[SLUICE_MAX_NAME + 1];
-		if (layout_parse_name(entry->d_name, found) != LAYOUT_DATA || strcmp(found, name) != 0)
-			continue;
-		result = unlinkat(directory_fd, entry->d_name, 0) == 0 || errno == ENOENT ? 0 : -errno;
-		if (result != 0)
-			break;
-	}
-	closedir(stream);
-	return result;
-}
-
-static int check_is_ours(int fd)
-{
-	struct stat status;
-	struct layout_header header;
-	if (fstat(fd, &status) != 0)
-		return -errno;
-	if (!S_ISREG(status.st_mode) || pread(fd, &header, sizeof header, 0) != sizeof header ||
-		header.magic != LAYOUT_MAGIC)
-		return -EPROTO;
-	return geteuid() == 0 || status.st_uid == geteuid() ? 0 : -EPERM;
-}
-
-static int remove_control(int directory_fd, const char *file, uint32_t flags)
-{
-	int fd = openat(directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == EISDIR || errno == ENXIO ? -EPROTO : -errno;
-	int error = check_is_ours(fd);
-	if (error == 0)
-		error = lock_gate(fd);
-	if (error == 0 && (flags & SLUICE_REMOVE_FORCE) == 0)
-		error = check_unused(fd);
-	if (error == 0 && unlinkat(directory_fd, file, 0) != 0)
-		error = -errno;
-	close(fd);
-	return error;
-}
-
-int sluice_channel_remove(const char *name, const char *directory, uint32_t flags)
-{
-	if (layout_check_name(name) != 0 || (flags & ~(uint32_t)SLUICE_REMOVE_FORCE) != 0)
-		return -EINVAL;
-	int directory_fd = segment_open_directory(directory);
-	if (directory_fd < 0)
-		return directory_fd;
-	char file[LAYOUT_NAME_BYTES];
-	layout_control_name(name, file);
-	/* Control first: nobody can join what is half removed, and lanes without control are told apart by their id. */
-	int error = remove_control(directory_fd, file, flags);
-	if (error == 0 || error == -ENOENT) {
-		int lanes = unlink_lanes(directory_fd, name);
-		error = lanes == -ENOENT ? error : lanes;
-	}
-	close(directory_fd);
-	return error;
 }

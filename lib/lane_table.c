@@ -131,6 +131,15 @@ bool lane_table_entry(const struct layout_control *control, uint32_t index, stru
 	return true;
 }
 
+uint32_t lane_table_count(const struct layout_control *control)
+{
+	uint32_t count = 0;
+	struct lane_key key;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
+		count += lane_table_entry(control, i, &key);
+	return count;
+}
+
 static bool header_fits(const struct lane_table *table, struct lane_key key, const struct layout_header *header)
 {
 	return header->channel_id == table->channel_id && header->slot == key.slot &&
@@ -204,6 +213,26 @@ static uint64_t find_head(const struct lane_reader *reader, uint64_t tail)
 	return head;
 }
 
+/* The lane's producer left or died: a lane's name is its producer's slot and incarnation, and no other writes it. */
+static bool is_abandoned(const struct layout_control *control, struct lane_key key)
+{
+	if (key.slot >= LAYOUT_SLOTS)
+		return true;
+	struct roster_view producer = roster_look(&control->members[key.slot]);
+	return producer.state != LAYOUT_MEMBER_ALIVE || producer.incarnation != key.incarnation;
+}
+
+bool lane_table_final(const struct layout_control *control, struct lane_key key, const struct lane_reader *reader,
+	uint64_t *ret_final)
+{
+	if (lane_reader_final(reader, ret_final))
+		return true;
+	if (!is_abandoned(control, key))
+		return false;
+	*ret_final = find_head(reader, lane_reader_tail(reader));
+	return true;
+}
+
 static void count_queue(const struct lane_reader *reader, const struct layout_claims *claims, uint64_t tail,
 	struct lane_progress *progress)
 {
@@ -233,7 +262,10 @@ static void count_broadcast(const struct layout_control *control, const struct l
 		/* J3: as in broadcast_oldest; the bit before the cursor */
 		if ((atomic_load_acquire(&control->active_consumers.words[slot / 64]) >> (slot % 64) & 1) == 0)
 			continue;
-		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value); /* B3: as in broadcast_oldest */
+		if (!roster_is_present(&control->members[slot], SLUICE_ROLE_CONSUMER))
+			continue; /* declared dead */
+		/* B3: as in broadcast_oldest */
+		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value);
 		uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : tail;
 		oldest = sequence < oldest ? sequence : oldest;
 	}
@@ -244,13 +276,13 @@ static void count_broadcast(const struct layout_control *control, const struct l
 }
 
 struct lane_progress lane_table_progress(
-	const struct layout_control *control, uint32_t mode, const struct lane_objects *objects)
+	const struct layout_control *control, uint32_t mode, struct lane_key key, const struct lane_objects *objects)
 {
 	struct lane_reader reader;
 	struct lane_progress progress = {0};
 	lane_reader_start(&reader, objects->data.base, &objects->geometry);
 	uint64_t tail = lane_reader_tail(&reader);
-	progress.ended = lane_reader_final(&reader, &progress.published);
+	progress.ended = lane_table_final(control, key, &reader, &progress.published);
 	if (!progress.ended)
 		progress.published = find_head(&reader, tail);
 	if (progress.published - tail > reader.depth)
@@ -272,12 +304,11 @@ bool lane_table_retire(const struct lane_table *table, uint32_t index)
 	const char *reason;
 	if (!lane_table_entry(table->control, index, &key) || key.slot >= LAYOUT_SLOTS)
 		return false;
-	struct roster_view producer = roster_look(&table->control->members[key.slot]);
-	if (producer.state == LAYOUT_MEMBER_ALIVE && producer.incarnation == key.incarnation)
-		return false; /* it has not ended: do not map it only to see that */
+	if (!is_abandoned(table->control, key))
+		return false; /* its producer is there: do not map it only to see that */
 	if (lane_table_map(table, key, false, &objects, &reason) != 0)
 		return false;
-	bool drained = lane_table_progress(table->control, table->mode, &objects).drained;
+	bool drained = lane_table_progress(table->control, table->mode, key, &objects).drained;
 	lane_objects_release(&objects);
 	if (!drained)
 		return false;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lane.h"
 #include "layout.h"
 #include "segment.h"
 
@@ -60,18 +61,28 @@ void lane_objects_release(struct lane_objects *objects);
 /* Entry `index`; false if it is empty. */
 bool lane_table_entry(const struct layout_control *control, uint32_t index, struct lane_key *ret_key);
 
+/* Number of lanes in the table. */
+uint32_t lane_table_count(const struct layout_control *control);
+
+/*
+ * True if nothing will be published in the lane any more: its producer ended it, or is no longer in the roster. `*ret_final`
+ * is then the number of messages ever published.
+ */
+bool lane_table_final(const struct layout_control *control, struct lane_key key, const struct lane_reader *reader,
+	uint64_t *ret_final);
+
 /* How far a lane's messages have got. */
 struct lane_progress {
 	uint64_t published; /* messages ever */
 	uint64_t waiting;   /* not handed out; broadcast: not released by the slowest */
 	uint64_t held;      /* handed out and not released; queue only */
-	bool ended;         /* its producer closed it cleanly */
+	bool ended;         /* its producer closed it, or died and was declared dead */
 	bool drained;       /* ended, and every message is done with */
 };
 
 /* Counts by looking at every claim. Exact for a lane that has ended; else of no one instant. */
 struct lane_progress lane_table_progress(
-	const struct layout_control *control, uint32_t mode, const struct lane_objects *objects);
+	const struct layout_control *control, uint32_t mode, struct lane_key key, const struct lane_objects *objects);
 
 /* Takes the lane away if it is drained; true if it did. The caller holds the gate. */
 bool lane_table_retire(const struct lane_table *table, uint32_t index);

@@ -63,6 +63,16 @@ void layout_lane_name(const char *name, uint64_t channel_id, uint32_t slot, uint
 		(unsigned long long)channel_id, slot, incarnation, kind == LAYOUT_DATA ? "data" : "claims");
 }
 
+bool layout_lane_channel(const char *entry, uint64_t *ret_channel_id)
+{
+	const char *separator = strchr(entry, SEPARATOR);
+	unsigned long long id;
+	if (separator == NULL || sscanf(separator + 1, "%16llx.", &id) != 1)
+		return false;
+	*ret_channel_id = id;
+	return true;
+}
+
 int layout_parse_name(const char *entry, char ret_name[SLUICE_MAX_NAME + 1])
 {
 	if (strncmp(entry, PREFIX, strlen(PREFIX)) != 0)

@@ -83,7 +83,8 @@ struct layout_config {
 	uint32_t permissions;    /* for objects made later */
 	uint32_t group;          /* likewise, if has_group */
 	uint32_t has_group;
-	uint64_t reserved[3];
+	uint64_t take_back_ns; /* messages held for longer are given to others; 0: never */
+	uint64_t reserved[2];
 	char name[SLUICE_MAX_NAME + 1];
 };
 static_assert(sizeof(struct layout_config) == 128, "config");
@@ -96,7 +97,8 @@ struct layout_epochs {
 	uint64_t assembled;        /* gate: 1 once expected_consumers were there at one time; producers, acquire */
 	uint64_t producers_opened; /* gate: since the channel was created */
 	uint64_t producers_closed; /* gate: cleanly */
-	uint64_t reserved[10];
+	uint64_t consumers_opened; /* gate: since the channel was created */
+	uint64_t reserved[9];
 };
 static_assert(sizeof(struct layout_epochs) == LAYOUT_LINE, "epochs");
 
@@ -416,6 +418,11 @@ static inline uint64_t layout_cursor_sequence(uint64_t word)
 	return word & ((UINT64_C(1) << LAYOUT_CURSOR_BITS) - 1);
 }
 
+static inline uint32_t layout_cursor_incarnation(uint64_t word)
+{
+	return (uint32_t)(word >> LAYOUT_CURSOR_BITS);
+}
+
 /* ---- sizes ---- */
 
 /* Payload sizes are such that half a lane is a multiple of every alignment. */
@@ -437,6 +444,8 @@ int layout_check_name(const char *name);
 void layout_control_name(const char *name, char ret_name[LAYOUT_NAME_BYTES]);
 void layout_lane_name(const char *name, uint64_t channel_id, uint32_t slot, uint32_t incarnation, enum layout_kind kind,
 	char ret_name[LAYOUT_NAME_BYTES]);
+/* The channel id in the file name of a lane's object; false if there is none. */
+bool layout_lane_channel(const char *entry, uint64_t *ret_channel_id);
 /* What the file name `entry` is: 0 nothing of Sluice's, LAYOUT_CONTROL, or LAYOUT_DATA for both objects of a lane. */
 int layout_parse_name(const char *entry, char ret_name[SLUICE_MAX_NAME + 1]);
 

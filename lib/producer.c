@@ -13,6 +13,9 @@
 #include "lane.h"
 #include "lane_table.h"
 #include "message.h"
+#include "peers.h"
+#include "recover.h"
+#include "roster.h"
 #include "stats.h"
 #include "tensor.h"
 #include "waiter.h"
@@ -38,6 +41,8 @@ struct sluice_producer {
 	uint32_t last_schema;
 	bool broadcast;
 	bool ordered;
+	bool report_gone;
+	struct recover_watch watch;    /* for messages held too long */
 	struct sluice_message message; /* the one reservation */
 	struct plan plan;              /* of the last reservation, which the next one often repeats */
 	bool has_plan;
@@ -47,7 +52,7 @@ struct sluice_producer {
 
 static int check_options(const struct sluice_producer_options *options)
 {
-	if (options->size != sizeof *options)
+	if (options->size != sizeof *options || (options->flags & ~(uint32_t)SLUICE_REPORT_GONE) != 0)
 		return -EINVAL;
 	if (options->lane_bytes != 0 &&
 		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
@@ -124,8 +129,10 @@ int sluice_producer_open(
 	}
 	producer->sampler = sampler_at_rate(options->sample_rate_hz);
 	producer->spin_ns = waiter_spin_ns(options->spin_ns);
+	producer->report_gone = (options->flags & SLUICE_REPORT_GONE) != 0;
 	producer->broadcast = producer->channel.config.mode == SLUICE_BROADCAST;
 	producer->ordered = (producer->channel.config.flags & SLUICE_ORDERED) != 0;
+	peers_start(&producer->channel);
 	producer->message.handle = &producer->handle;
 	producer->message.origin = (uint64_t)producer->channel.incarnation << 32 | producer->channel.slot;
 	handle_publish(&producer->handle);
@@ -218,14 +225,32 @@ static bool find_room(struct sluice_producer *producer, uint64_t bytes, struct l
 	return reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room);
 }
 
+/* What a producer that waits does for the channel now and then: it may be waiting for the dead. */
+static void look_after_others(struct sluice_producer *producer, uint64_t now_ns)
+{
+	struct channel *channel = &producer->channel;
+	bool due = now_ns >= channel->liveness_due_ns;
+	peers_look_after(channel, now_ns);
+	if (!due || producer->broadcast || channel->config.take_back_ns == 0)
+		return;
+	struct lane_table table = channel_lane_table(channel);
+	struct lane_key key = {channel->slot, channel->incarnation};
+	(void)recover_overdue(&table, key, &producer->objects, &producer->watch, now_ns, channel->config.take_back_ns,
+		channel->config.max_deliveries); /* out of memory: consumers look too */
+}
+
 static int wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
 {
 	struct waiter waiter = waiter_for(timeout_ns, producer->spin_ns);
 	for (;;) {
 		enum waiter_next next = waiter_step(&waiter);
+		if (producer->report_gone && peers_are_gone(&producer->channel))
+			return -EPIPE;
 		if (next == WAITER_OVER)
 			return deadline_error(&waiter.deadline);
+		if (waiter.now_ns != 0)
+			look_after_others(producer, waiter.now_ns);
 		if (next == WAITER_SLEEP)
 			doorbell_arm(producer->channel.bell);
 		if (find_room(producer, bytes, ret_room)) {
@@ -241,9 +266,10 @@ static int wait_for_room(
 		 * the armed bell, and its fence (D2) is this look's D3.
 		 */
 		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
-		int error = channel_sleep(&producer->channel, &waiter);
+		int error = peers_sleep(&producer->channel, &waiter);
 		if (error != 0)
 			return error;
+		look_after_others(producer, waiter.now_ns);
 	}
 }
 
@@ -584,6 +610,7 @@ int sluice_producer_close(struct sluice_producer *producer)
 	/* E1: ended, after F1, pairs with E2 in sync_lanes: consumers look whether it is drained */
 	atomic_add_full(&producer->channel.control->epochs.lanes, UINT64_C(1));
 	lane_writer_stop(&producer->writer);
+	recover_watch_free(&producer->watch);
 	lane_objects_release(&producer->objects);
 	error = channel_leave(&producer->channel, true);
 	handle_retire(&producer->handle);
@@ -599,7 +626,7 @@ int sluice_producer_wait(struct sluice_producer *producer, uint32_t consumers, i
 	int error = handle_check(&producer->handle);
 	if (error != 0)
 		return error;
-	return channel_wait_members(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin_ns);
+	return peers_wait(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin_ns);
 }
 
 int sluice_producer_geometry(struct sluice_producer *producer, struct sluice_geometry *ret_geometry)

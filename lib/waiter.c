@@ -12,6 +12,7 @@
 
 enum waiter_next waiter_step(struct waiter *waiter)
 {
+	waiter->now_ns = 0;
 	if (waiter->deadline.timeout_ns <= 0)
 		return WAITER_OVER;
 	if (waiter->spin_ns < 0)
@@ -20,6 +21,7 @@ enum waiter_next waiter_step(struct waiter *waiter)
 	if (++waiter->rounds % ROUNDS_PER_CLOCK != 0)
 		return WAITER_SPIN;
 	uint64_t now_ns = clock_monotonic_ns();
+	waiter->now_ns = now_ns;
 	if (deadline_left_ns(&waiter->deadline, now_ns) == 0)
 		return WAITER_OVER;
 	if (waiter->spin_ns == INT64_MAX)
@@ -32,7 +34,8 @@ enum waiter_next waiter_step(struct waiter *waiter)
 uint64_t waiter_sleep_ns(struct waiter *waiter)
 {
 	waiter->spin_end = 0;
-	uint64_t left_ns = deadline_left_ns(&waiter->deadline, clock_monotonic_ns());
+	waiter->now_ns = clock_monotonic_ns();
+	uint64_t left_ns = deadline_left_ns(&waiter->deadline, waiter->now_ns);
 	return left_ns < WAITER_LONGEST_SLEEP_NS ? left_ns : WAITER_LONGEST_SLEEP_NS;
 }
 

@@ -15,6 +15,7 @@ struct waiter {
 	int64_t spin_ns;   /* longest spin before a sleep; negative none, INT64_MAX never sleep */
 	uint64_t spin_end; /* CLOCK_MONOTONIC; 0 before the first look */
 	uint32_t rounds;
+	uint64_t now_ns; /* CLOCK_MONOTONIC if the last step or sleep read it, else 0 */
 };
 
 enum waiter_next {

@@ -31,13 +31,24 @@ const struct verb verbs[] = {
 		.least_names = 1,
 		.most_names = 1,
 		.run = run_stat},
+	{.name = "gc",
+		.summary = "clean up after processes that died: give back what they held, remove what nobody needs",
+		.details =
+			"Removes lanes that are drained, lanes that lost their channel, channels that nobody has "
+			"open and that hold no messages, and those of other layout versions. Living members are not "
+			"disturbed. With --drop messages go too, where no member lives. Without a name: all channels.",
+		.example = "sluice gc\nsluice gc tokens --drop",
+		.synonyms = "collect clean prune purge sweep",
+		.options = TAKES_DIRECTORY | TAKES_DROP,
+		.most_names = INT_MAX,
+		.run = run_gc},
 	{.name = "rm",
 		.summary = "remove channels that nobody uses any more, and their backlog",
 		.details = "Refuses while members live, and says who they are. With --force the name goes all the "
 			   "same: the "
 			   "members go on among themselves, and the memory comes back when the last of them has left.",
 		.example = "sluice rm tokens\nsluice rm --force tokens logits",
-		.synonyms = "remove delete del unlink gc clean",
+		.synonyms = "remove delete del unlink",
 		.options = TAKES_DIRECTORY | TAKES_FORCE,
 		.least_names = 1,
 		.most_names = INT_MAX,
@@ -81,7 +92,10 @@ static void print_usage_line(FILE *file, const struct verb *verb)
 	fprintf(file, "usage: sluice %s", verb->name);
 	if (verb->least_names)
 		fputs(verb->most_names > 1 ? " NAME..." : " NAME", file);
+	else if (verb->most_names)
+		fputs(" [NAME...]", file);
 	fputs(verb->options & TAKES_FORCE ? " [--force]" : "", file);
+	fputs(verb->options & TAKES_DROP ? " [--drop]" : "", file);
 	fputs(verb->options & TAKES_DIRECTORY ? " [--dir DIR]" : "", file);
 	fputs(" [--json]\n\n", file);
 }
@@ -95,6 +109,8 @@ static void print_verb_help(FILE *file, const struct verb *verb)
 	fputs("\noptions:\n", file);
 	if (verb->options & TAKES_FORCE)
 		fputs("  -f, --force    even while members live\n", file);
+	if (verb->options & TAKES_DROP)
+		fputs("  --drop         messages that nobody is there for go too\n", file);
 	if (verb->options & TAKES_DIRECTORY)
 		fputs("  -d, --dir DIR  directory of the channels; else $SLUICE_DIR, else /dev/shm\n", file);
 	fputs("  -j, --json     one JSON document instead of text\n"

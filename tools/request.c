@@ -12,6 +12,7 @@ static const struct option long_options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{"dir", required_argument, NULL, 'd'},
 	{"force", no_argument, NULL, 'f'},
+	{"drop", no_argument, NULL, 'D'},
 	{0},
 };
 
@@ -30,7 +31,7 @@ static enum request_result wrong_option(const struct verb *verb, char **argv, in
 		complain("sluice %s: '%s' needs a value, as in '--dir /dev/shm'", verb->name, word);
 	else if (!optopt)
 		complain("sluice %s: there is no option '%s'; see 'sluice help %s'", verb->name, word, verb->name);
-	else if (strchr("jhf", optopt))
+	else if (strchr("jhfD", optopt))
 		complain("sluice %s: '%s' has a value, and that option takes none", verb->name, word);
 	else
 		complain("sluice %s: there is no option '-%c'; see 'sluice help %s'", verb->name, optopt, verb->name);
@@ -70,6 +71,9 @@ static enum request_result take_option(const struct verb *verb, char **argv, int
 		return REQUEST_RUN;
 	case 'h':
 		return REQUEST_HELP;
+	case 'D':
+		request->drop = true;
+		return verb->options & TAKES_DROP ? REQUEST_RUN : refuse(verb, "--drop");
 	case 'f':
 		request->force = true;
 		return verb->options & TAKES_FORCE ? REQUEST_RUN : refuse(verb, "--force");

@@ -171,6 +171,39 @@ static void print_times(const struct sluice_channel_stat *stat)
 	print_section(table, "no times yet: no message has been stamped");
 }
 
+static void print_aside(const struct sluice_channel_stat *stat)
+{
+	struct table *table = table_new("rlrrll");
+	const char *headings[] = {"CORRELATION", "LANE", "MESSAGE", "DELIVERIES", "LAST DIED", "SET ASIDE"};
+
+	table_headings(table, headings);
+	for (uint32_t i = 0; i < stat->aside_count; i++) {
+		const struct sluice_aside_stat *aside = &stat->aside[i];
+		table_add(table, "%" PRIu64, aside->correlation_id);
+		table_add(table, "%s", id_of(aside->lane_slot, aside->lane_incarnation).text);
+		table_add(table, "%" PRIu64, aside->sequence);
+		table_add(table, "%" PRIu32, aside->deliveries);
+		table_add(table, "pid %" PRIu32, aside->killer_pid);
+		table_add(table, "%s", units_time(aside->noticed_ns).text);
+	}
+	print_section(table, NULL);
+}
+
+static struct json_object *aside_json(const struct sluice_aside_stat *aside)
+{
+	struct json_object *object = json_object_need();
+
+	json_put_uint(object, "correlation_id", aside->correlation_id);
+	json_put_uint(object, "sequence", aside->sequence);
+	json_put_uint(object, "lane_slot", aside->lane_slot);
+	json_put_uint(object, "lane_incarnation", aside->lane_incarnation);
+	json_put_uint(object, "deliveries", aside->deliveries);
+	json_put_uint(object, "killer_slot", aside->killer_slot);
+	json_put_uint(object, "killer_pid", aside->killer_pid);
+	json_put_uint(object, "set_aside_unix_ns", aside->noticed_ns);
+	return object;
+}
+
 static struct json_object *geometry_json(const struct sluice_geometry *geometry)
 {
 	struct json_object *object = json_object_need();
@@ -253,7 +286,7 @@ static struct json_object *lane_json(const struct sluice_lane_stat *lane)
 static void print_json(const struct request *request, const struct sluice_channel_stat *stat)
 {
 	struct json_object *document = json_object_need();
-	struct json_object *members = json_array_need(), *lanes = json_array_need();
+	struct json_object *members = json_array_need(), *lanes = json_array_need(), *aside = json_array_need();
 	char permissions[16];
 
 	json_put_text(document, "name", stat->name);
@@ -272,6 +305,10 @@ static void print_json(const struct request *request, const struct sluice_channe
 	for (uint32_t i = 0; i < stat->lane_count; i++)
 		json_append(lanes, lane_json(&stat->lanes[i]));
 	json_put(document, "lanes", lanes);
+	json_put_uint(document, "set_aside_messages", stat->set_aside_messages);
+	for (uint32_t i = 0; i < stat->aside_count; i++)
+		json_append(aside, aside_json(&stat->aside[i]));
+	json_put(document, "set_aside", aside);
 	json_print(document);
 }
 
@@ -282,6 +319,7 @@ static void print_text(const struct request *request, const struct sluice_channe
 	print_lanes(stat);
 	print_consumers(stat);
 	print_times(stat);
+	print_aside(stat);
 }
 
 int run_stat(const struct request *request)

@@ -8,7 +8,7 @@
 enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* Options that a verb takes beside --json and --help. */
-enum verb_options { TAKES_DIRECTORY = 1, TAKES_FORCE = 2 };
+enum verb_options { TAKES_DIRECTORY = 1, TAKES_FORCE = 2, TAKES_DROP = 4 };
 
 struct request;
 
@@ -29,6 +29,7 @@ struct request {
 	const struct verb *verb;
 	bool json;
 	bool force;
+	bool drop;
 	const char *directory;       /* as given by --dir, or NULL: the library finds it */
 	const char *shown_directory; /* what the library takes then; never NULL */
 	char *const *names;
@@ -40,6 +41,7 @@ extern const struct verb verbs[];
 
 int run_ls(const struct request *request);
 int run_stat(const struct request *request);
+int run_gc(const struct request *request);
 int run_rm(const struct request *request);
 int run_doctor(const struct request *request);
 int run_version(const struct request *request);

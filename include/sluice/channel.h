@@ -48,6 +48,12 @@ enum sluice_channel_flags {
 	SLUICE_GROUP = 16       /* `group` is set */
 };
 
+/*
+ * A flag of producers and consumers: a call that would wait returns -EPIPE when the last counterpart is gone, be it that it
+ * left or that it died. Without it the call waits for the next one. Only one that was there, or came, can be gone.
+ */
+#define SLUICE_REPORT_GONE 256
+
 #define SLUICE_UNLIMITED UINT32_MAX
 
 /* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
@@ -65,6 +71,7 @@ struct sluice_channel_options {
 	const uint32_t *allowed_uids; /* owners whose objects are trusted beside one's own; read during the call only */
 	const char *directory;        /* a tmpfs; default $SLUICE_DIR, else /dev/shm */
 	int64_t open_timeout_ns;      /* how long to wait for others who are opening or leaving; default 10 s */
+	int64_t take_back_ns; /* queue: a message held for longer goes to another, its holder gets -ESTALE; 0: never */
 };
 
 /* What a channel or a lane really has. */
@@ -135,6 +142,19 @@ struct sluice_lane_stat {
 	struct sluice_distribution fill_time; /* reserve to publish, of stamped messages */
 };
 
+/* A message that was given up because its consumers kept dying. */
+struct sluice_aside_stat {
+	uint64_t correlation_id;
+	uint64_t sequence;
+	uint64_t noticed_ns; /* CLOCK_REALTIME */
+	uint32_t lane_slot;
+	uint32_t lane_incarnation;
+	uint32_t killer_slot; /* the last consumer that died with it */
+	uint32_t killer_pid;  /* in its own PID namespace */
+	uint32_t deliveries;
+	uint32_t pad;
+};
+
 /* A look at a channel: one allocation, the arrays inside it. */
 struct sluice_channel_stat {
 	char name[SLUICE_MAX_NAME + 1];
@@ -150,6 +170,10 @@ struct sluice_channel_stat {
 	uint64_t producers_closed; /* cleanly */
 	struct sluice_member_stat *members;
 	struct sluice_lane_stat *lanes;
+	uint64_t set_aside_messages;     /* since the channel was created */
+	struct sluice_aside_stat *aside; /* the last ones, up to 32 */
+	uint32_t aside_count;
+	uint32_t pad2;
 };
 
 /* One object that a listing found. */
@@ -185,6 +209,26 @@ enum sluice_remove_flags { SLUICE_REMOVE_FORCE = 1 /* even while members live: t
  * Returns 0, -ENOENT, -EBUSY (members live; see SLUICE_REMOVE_FORCE), -ETIMEDOUT (somebody is opening it), or as for stat.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_remove(const char *name, const char *directory, uint32_t flags);
+
+enum sluice_collect_flags { SLUICE_COLLECT_DROP = 1 /* a backlog that no living member is there for goes too */ };
+
+/* What sluice_channel_collect did. */
+struct sluice_collected {
+	uint32_t dead_members; /* declared dead, and what they held given back */
+	uint32_t lanes;        /* taken away */
+	uint32_t channel;      /* 1 if the channel itself was */
+	uint32_t files;        /* taken away, all told */
+	uint64_t dropped_messages;
+};
+
+/*
+ * Cleans up after the dead: gives back what they held, and takes away what is drained and used by no living process: lanes,
+ * lanes that lost their channel, the channel itself unless it is persistent, channels of other layout versions that nobody
+ * has open. A backlog stays unless SLUICE_COLLECT_DROP is given and no member lives. Living members are not disturbed.
+ * Returns 0, -ENOENT (nothing of that name), -ETIMEDOUT (somebody is opening it), or as for stat. Any thread.
+ */
+SLUICE_API SLUICE_MUST_CHECK int sluice_channel_collect(
+	const char *name, const char *directory, uint32_t flags, struct sluice_collected *ret_collected);
 
 #ifdef __cplusplus
 }

@@ -31,6 +31,7 @@ struct sluice_consumer;
 /* Bits of sluice_consumer_options.flags. */
 enum sluice_consumer_flags {
 	SLUICE_START_NEWEST = 1, /* broadcast: skip what was published before this consumer opened */
+	/* also SLUICE_REPORT_GONE of channel.h */
 	SLUICE_END_OF_STREAM = 2 /* receive returns -ENODATA when all producers closed cleanly and nothing is left */
 };
 
@@ -79,7 +80,7 @@ SLUICE_API int sluice_consumer_close(struct sluice_consumer *consumer);
  * takes room in its producer's lane. Waits up to `timeout_ns`, spinning and then asleep; publishers wake it.
  * Returns 0, -EAGAIN (nothing there, time-out 0), -ETIMEDOUT, -EINTR (a signal handler ran; call again), -ENODATA (end of
  * stream, if asked for), -EBADMSG (a lane holds rubbish: see sluice_consumer_fault; that message is dropped, call again),
- * -ESTALE (declared dead by others: close and open again), -ENOMEM, -ECHILD.
+ * -EPIPE (nothing there, SLUICE_REPORT_GONE), -ESTALE (declared dead by others: close and open again), -ENOMEM, -ECHILD.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_receive(
 	struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message);

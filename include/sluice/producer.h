@@ -39,7 +39,7 @@ struct sluice_producer_options {
 	uint32_t depth;                               /* messages this lane can hold; default: the channel's */
 	uint32_t alignment;                           /* of payloads, a power of two, 64 to 4096 bytes; default 64 */
 	uint32_t sample_rate_hz; /* messages stamped a second; default 1000; SLUICE_STAMP_ALL, _NONE */
-	uint32_t pad;
+	uint32_t flags;          /* SLUICE_REPORT_GONE */
 	int64_t spin_ns; /* longest spin before a sleep; default 50 us, none on one CPU; SLUICE_NO_SPIN, _SPIN_ONLY */
 };
 
@@ -72,7 +72,8 @@ SLUICE_API int sluice_producer_close(struct sluice_producer *producer);
  * Returns 0, -EAGAIN (no room, time-out 0), -ETIMEDOUT, -EINTR (a signal handler ran; call again), -EBUSY (a reservation is
  * open), -EMSGSIZE (larger than half the lane: see sluice_producer_geometry), -E2BIG (too many tensors or dimensions),
  * -EOVERFLOW (a shape's product overflows), -EINVAL (no tensors, a name, a dtype, a negative dimension),
- * -ENOBUFS (over 64 different sets of names, dtypes and ranks in this lane), -ESTALE (declared dead by others), -ECHILD.
+ * -ENOBUFS (over 64 different sets of names, dtypes and ranks in this lane), -EPIPE (SLUICE_REPORT_GONE),
+ * -ESTALE (declared dead by others), -ECHILD.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_reserve(struct sluice_producer *producer,
 	const struct sluice_tensor_spec *specs, size_t count, int64_t timeout_ns, struct sluice_message **ret_message);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "peers.h"
+
+#include <errno.h>
+
+#include "atomic.h"
+#include "clock.h"
+#include "doorbell.h"
+#include "recover.h"
+#include "roster.h"
+
+#define LIVENESS_INTERVAL_NS (CLOCK_SECOND_NS / 4)
+
+void peers_look_after(struct channel *channel, uint64_t now_ns)
+{
+	if (now_ns < channel->liveness_due_ns)
+		return;
+	channel->liveness_due_ns = now_ns + LIVENESS_INTERVAL_NS;
+	struct lane_table table = channel_lane_table(channel);
+	/* What could not be recovered now, for want of descriptors say, will be at the next look. */
+	(void)recover_dead(&table, channel->control_fd, channel->slot, channel->config.max_deliveries);
+}
+
+static enum sluice_role other_role(const struct channel *channel)
+{
+	return channel->role == SLUICE_ROLE_PRODUCER ? SLUICE_ROLE_CONSUMER : SLUICE_ROLE_PRODUCER;
+}
+
+static uint64_t opened_by_others(const struct channel *channel)
+{
+	const struct layout_epochs *epochs = &channel->control->epochs;
+	const uint64_t *opened =
+		channel->role == SLUICE_ROLE_PRODUCER ? &epochs->consumers_opened : &epochs->producers_opened;
+	return atomic_load_acquire(opened); /* E6: pairs with E5 */
+}
+
+static bool has_peers(const struct channel *channel)
+{
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		if (roster_is_present(&channel->control->members[slot], other_role(channel)))
+			return true;
+	return false;
+}
+
+void peers_start(struct channel *channel)
+{
+	channel->peers_opened = opened_by_others(channel);
+	channel->had_peers = has_peers(channel);
+}
+
+bool peers_are_gone(struct channel *channel)
+{
+	if (has_peers(channel)) {
+		channel->had_peers = true;
+		return false;
+	}
+	return channel->had_peers || opened_by_others(channel) != channel->peers_opened;
+}
+
+/* ---- waiting ---- */
+
+static bool still_stands(const struct channel *channel)
+{
+	struct roster_view view = roster_look(&channel->control->members[channel->slot]);
+	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == channel->incarnation;
+}
+
+int peers_sleep(struct channel *channel, struct waiter *waiter)
+{
+	uint64_t sleep_ns = waiter_sleep_ns(waiter);
+	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(channel->bell, sleep_ns);
+	doorbell_disarm(channel->bell);
+	if (!still_stands(channel))
+		return -ESTALE;
+	if (error == -ETIMEDOUT)
+		peers_look_after(channel, waiter->now_ns + sleep_ns);
+	return sleep_ns == 0 || error == -EINTR ? error : 0;
+}
+
+/* Members in the roster; the locks are asked only once the words say that there are enough. */
+static uint32_t count_members(struct channel *channel, enum sluice_role role, uint32_t wanted)
+{
+	uint32_t present = 0;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++)
+		/* E4: the roster's words (M2), again after arming (D2), pairs with E3 in enter */
+		present += roster_is_present(&channel->control->members[slot], role);
+	return present < wanted ? present : roster_count(channel->control->members, role, channel->control_fd);
+}
+
+int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns)
+{
+	struct waiter waiter = waiter_for(timeout_ns, spin_ns);
+	for (;;) {
+		uint32_t count = count_members(channel, role, wanted);
+		if (count >= wanted)
+			return (int)count;
+		enum waiter_next next = waiter_step(&waiter);
+		if (next == WAITER_OVER)
+			return deadline_error(&waiter.deadline);
+		if (waiter.now_ns != 0)
+			peers_look_after(channel, waiter.now_ns);
+		if (next == WAITER_SPIN)
+			continue;
+		doorbell_arm(channel->bell);
+		if (count_members(channel, role, wanted) >= wanted) {
+			doorbell_disarm(channel->bell);
+			continue;
+		}
+		int error = peers_sleep(channel, &waiter);
+		if (error != 0)
+			return error;
+	}
+}

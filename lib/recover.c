@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "atomic.h"
+#include "claims.h"
+#include "clock.h"
+#include "doorbell.h"
+#include "lane.h"
+#include "roster.h"
+#include "sys.h"
+
+/* What recovering a lane came to. */
+struct outcome {
+	uint32_t returned;  /* messages that others may take now */
+	uint32_t set_aside; /* messages given up, their memory free */
+};
+
+static void ring_everybody(struct layout_control *control)
+{
+	atomic_fence_full(); /* D3 */
+	doorbell_ring_all(control->bells, &control->sleeping_consumers);
+	doorbell_ring_all(control->bells, &control->sleeping_producers);
+}
+
+/* ---- messages ---- */
+
+static bool is_recorded(const struct layout_control *control, struct lane_key lane, uint64_t sequence)
+{
+	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
+		const struct layout_aside *record = &control->aside[i];
+		/* X4: pairs with X3 below */
+		if (atomic_load_acquire(&record->state) == 1 && record->lane_slot == lane.slot &&
+			record->lane_incarnation == lane.incarnation && record->sequence == sequence)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Keeps what is known of a message that is being given up. Before its claim word says so: whoever dies in between leaves
+ * the word to the next one, who finds the record and writes no second.
+ */
+static void record_aside(const struct lane_table *table, struct lane_key lane, const struct lane_reader *reader,
+	uint64_t sequence, struct layout_claim claim)
+{
+	struct layout_control *control = table->control;
+	if (is_recorded(control, lane, sequence))
+		return;
+	struct layout_descriptor_head head;
+	lane_reader_copy_head(lane_reader_descriptor(reader, sequence), &head);
+	uint64_t place =
+		atomic_add_full(&control->aside_count.value, UINT64_C(1)); /* X5: each record a place of its own */
+	struct layout_aside *record = &control->aside[place % LAYOUT_ASIDE];
+	atomic_store_release(&record->state, 0); /* X3: incomplete while it is written */
+	record->correlation_id = head.correlation_id;
+	record->sequence = sequence;
+	record->noticed_ns = clock_realtime_ns();
+	record->lane_slot = lane.slot;
+	record->lane_incarnation = lane.incarnation;
+	record->killer_slot = claim.slot;
+	record->killer_pid = control->members[claim.slot].pid;
+	record->deliveries = claim.deliveries;
+	atomic_store_release(&record->state, 1); /* X3: pairs with X4 and the tool's look: complete */
+}
+
+/* The sequence number of the message at `index` whose claim says lap `lap`: the one around `tail` that fits. */
+static uint64_t sequence_at(const struct lane_reader *reader, uint64_t index, uint32_t lap)
+{
+	uint64_t tail = lane_reader_tail(reader);
+	uint32_t tail_lap = claims_lap(tail, reader->depth_shift);
+	int32_t laps = (int32_t)(lap - tail_lap);
+	uint64_t base = (tail >> reader->depth_shift) + (uint64_t)(int64_t)laps;
+	return (base << reader->depth_shift) + index;
+}
+
+/* Gives one held message back, or gives it up when it was delivered too often. */
+static void give_back(const struct lane_table *table, struct lane_key lane, const struct lane_reader *reader,
+	uint64_t *word, uint64_t held, uint64_t index, uint32_t max_deliveries, struct outcome *outcome)
+{
+	struct layout_claim claim = layout_claim_decode(held);
+	if (max_deliveries == 0 || claim.deliveries < max_deliveries) {
+		outcome->returned += claims_return(word, held, false);
+		return;
+	}
+	record_aside(table, lane, reader, sequence_at(reader, index, claim.lap), claim);
+	outcome->set_aside += claims_set_aside(word, held);
+}
+
+static void give_back_queue(const struct lane_table *table, struct lane_key lane, const struct lane_objects *objects,
+	struct claims_owner dead, uint32_t max_deliveries, struct outcome *outcome)
+{
+	struct lane_reader reader;
+	lane_reader_start(&reader, objects->data.base, &objects->geometry);
+	struct layout_claims *claims = objects->claims.base;
+	for (uint64_t i = 0; i < reader.depth; i++) {
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: the dead can claim nothing new */
+		if (claims_is_held_by(word, layout_claim_decode(word).lap, dead))
+			give_back(table, lane, &reader, &claims->u.claims[i], word, i, max_deliveries, outcome);
+	}
+}
+
+/* A dead consumer's cursor holds nobody back; what it had not read stays for whoever else needs it. */
+static void give_back_broadcast(const struct lane_objects *objects, struct claims_owner dead)
+{
+	struct layout_claims *claims = objects->claims.base;
+	uint64_t *cursor = &claims->u.cursors[dead.slot].value;
+	uint64_t word = atomic_load_acquire(cursor); /* B3 */
+	if (word != 0 && layout_cursor_incarnation(word) == (dead.incarnation & LAYOUT_INCARNATION_MASK))
+		atomic_swap_exact(cursor, word, 0); /* B1: exact, so that a successor's cursor is left alone */
+}
+
+static int recover_lane(const struct lane_table *table, struct lane_key lane, struct claims_owner dead,
+	uint32_t max_deliveries, struct outcome *outcome)
+{
+	struct lane_objects objects;
+	const char *reason;
+	int error = lane_table_map(table, lane, true, &objects, &reason);
+	if (error == -ENOENT || error == -EBADMSG || error == -EPROTO || error == -EPROTONOSUPPORT)
+		return 0; /* gone, or rubbish that nobody can be holding messages of */
+	if (error != 0)
+		return error;
+	if (table->mode == SLUICE_BROADCAST)
+		give_back_broadcast(&objects, dead);
+	else
+		give_back_queue(table, lane, &objects, dead, max_deliveries, outcome);
+	lane_objects_release(&objects);
+	return 0;
+}
+
+/* ---- members ---- */
+
+static int recover_lanes(const struct lane_table *table, struct claims_owner dead, uint32_t max_deliveries)
+{
+	struct layout_control *control = table->control;
+	struct outcome outcome = {0};
+	int result = 0;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++) {
+		struct lane_key lane;
+		if (!lane_table_entry(control, i, &lane))
+			continue;
+		int error = recover_lane(table, lane, dead, max_deliveries, &outcome);
+		result = error != 0 ? error : result;
+	}
+	if (outcome.returned > 0)
+		atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: pairs with R2 in rescan_returned */
+	return result;
+}
+
+/* Recovers what incarnation `dead` of a slot left, and declares it dead. Returns 1 if this call did, 0, or an errno. */
+static int recover_member(
+	const struct lane_table *table, struct claims_owner dead, enum sluice_role role, uint32_t max_deliveries)
+{
+	struct layout_control *control = table->control;
+	if (role == SLUICE_ROLE_CONSUMER) {
+		int error = recover_lanes(table, dead, max_deliveries);
+		if (error != 0)
+			return error;
+	}
+	uint64_t alive = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_ALIVE);
+	uint64_t declared = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_DEAD);
+	/* X1: declared, pairs with M2: everything above comes before. A producer's lane counts as ended from here on. */
+	bool first = atomic_swap_exact(&control->members[dead.slot].word, alive, declared);
+	atomic_add_full(&control->epochs.membership, UINT64_C(1)); /* E3 */
+	atomic_add_full(&control->epochs.lanes, UINT64_C(1));      /* E1: consumers look whether its lane is drained */
+	ring_everybody(control);
+	return first;
+}
+
+int recover_dead(const struct lane_table *table, int other_fd, uint32_t own_slot, uint32_t max_deliveries)
+{
+	int count = 0;
+	int result = 0;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		/* The incarnation first, the lock second: what was found unlocked is that incarnation or an older one. */
+		struct roster_view view = roster_look(&table->control->members[slot]);
+		if (view.state != LAYOUT_MEMBER_ALIVE || slot == own_slot)
+			continue;
+		if (sys_byte_is_locked(other_fd, LAYOUT_SLOT_BYTE(slot)) != 0)
+			continue; /* alive; or the kernel could not say, and nobody is declared dead on that */
+		struct claims_owner dead = {slot, view.incarnation};
+		int declared = recover_member(table, dead, view.role, max_deliveries);
+		if (declared < 0)
+			result = declared;
+		else
+			count += declared;
+	}
+	return result < 0 ? result : count;
+}
+
+/* ---- messages held for too long ---- */
+
+static bool start_watch(struct recover_watch *watch, uint32_t depth)
+{
+	if (watch->words == NULL)
+		watch->words = calloc(depth, sizeof *watch->words);
+	if (watch->since_ns == NULL)
+		watch->since_ns = calloc(depth, sizeof *watch->since_ns);
+	return watch->words != NULL && watch->since_ns != NULL;
+}
+
+int recover_overdue(const struct lane_table *table, struct lane_key key, const struct lane_objects *objects,
+	struct recover_watch *watch, uint64_t now_ns, uint64_t limit_ns, uint32_t max_deliveries)
+{
+	struct lane_reader reader;
+	struct outcome outcome = {0};
+	lane_reader_start(&reader, objects->data.base, &objects->geometry);
+	if (!start_watch(watch, reader.depth))
+		return -ENOMEM;
+	struct layout_claims *claims = objects->claims.base;
+	for (uint64_t i = 0; i < reader.depth; i++) {
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2 */
+		if (watch->words[i] != word) {
+			watch->words[i] = word;
+			watch->since_ns[i] = now_ns;
+		} else if (layout_claim_decode(word).state == LAYOUT_CLAIMED &&
+			   now_ns - watch->since_ns[i] > limit_ns) {
+			give_back(table, key, &reader, &claims->u.claims[i], word, i, max_deliveries, &outcome);
+		}
+	}
+	if (outcome.returned > 0)
+		atomic_add_full(&table->control->epochs.redelivery, UINT64_C(1)); /* R1 */
+	if (outcome.returned + outcome.set_aside > 0)
+		ring_everybody(table->control);
+	return (int)(outcome.returned + outcome.set_aside);
+}
+
+void recover_watch_free(struct recover_watch *watch)
+{
+	free(watch->words);
+	free(watch->since_ns);
+	*watch = (struct recover_watch){0};
+}
