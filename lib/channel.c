@@ -165,12 +165,12 @@ static int create_control(struct channel *channel, const char *file)
 	segment_path(channel->control_fd, path);
 	channel->lock_fd = handle_open_lock(channel->handle, AT_FDCWD, path, 0);
 	if (channel->lock_fd < 0)
-		return channel->lock_fd;
+		return channel->lock_fd == -ENOENT ? -ENOTSUP : channel->lock_fd; /* no /proc */
 	error = channel_lock_gate(channel, 0);
 	return error != 0 ? error : segment_link(channel->directory_fd, channel->control_fd, file);
 }
 
-static int open_control(struct channel *channel, const char *file)
+static int open_control(struct channel *channel, const char *file, const char *name)
 {
 	struct layout_header header;
 	int error = segment_open(
@@ -185,7 +185,7 @@ static int open_control(struct channel *channel, const char *file)
 	channel->control = channel->segment.base;
 	channel->id = header.channel_id;
 	channel->config = *(const volatile struct layout_config *)&channel->control->config;
-	return layout_check_config(&channel->config) != NULL ? -EBADMSG : 0;
+	return layout_check_config(&channel->config, name) != NULL ? -EBADMSG : 0;
 }
 
 /* Lets go of the control object, but not of the directory. */
@@ -265,12 +265,14 @@ static void note_assembly(struct channel *channel)
 /* The gate is held. */
 static int enter(struct channel *channel)
 {
-	int slot = roster_lock_slot(channel->control->members, channel->lock_fd, channel->control_fd);
+	int slot = roster_lock_slot(channel->control->members, channel->role, channel->lock_fd, channel->control_fd);
 	if (slot < 0)
 		return slot;
 	channel->slot = (uint32_t)slot;
 	channel->bell = doorbell_of(channel->control->bells, sleep_map(channel, channel->role), channel->slot);
-	doorbell_disarm(channel->bell); /* whatever the slot's last holder left */
+	/* Whatever the slot's last holder left, in either role. */
+	doorbell_disarm(doorbell_of(channel->control->bells, sleep_map(channel, SLUICE_ROLE_PRODUCER), channel->slot));
+	doorbell_disarm(doorbell_of(channel->control->bells, sleep_map(channel, SLUICE_ROLE_CONSUMER), channel->slot));
 	if (channel->role == SLUICE_ROLE_CONSUMER)
 		memset(&channel->control->consumers[slot], 0, sizeof channel->control->consumers[slot]);
 	channel->incarnation = roster_enter(&channel->control->members[slot], channel->role);
@@ -303,7 +305,7 @@ static int try_join(struct channel *channel, const char *name, const struct slui
 	channel->config = config_from(name, options);
 	set_trust(channel, options);
 
-	int error = open_control(channel, file);
+	int error = open_control(channel, file, name);
 	bool created = error == -ENOENT && (options->flags & SLUICE_ATTACH_ONLY) == 0;
 	if (created)
 		error = create_control(channel, file);

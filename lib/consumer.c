@@ -68,6 +68,17 @@ static int note_fault(struct sluice_consumer *consumer, const struct consumer_la
 	return -EBADMSG;
 }
 
+/* ---- waking ---- */
+
+static void wake_producer(struct sluice_consumer *consumer, uint32_t slot)
+{
+	struct layout_control *control = consumer->channel.control;
+	if (__builtin_expect(!doorbell_slot_is_armed(&control->sleeping_producers, slot), 1))
+		return;
+	if (doorbell_ring(doorbell_of(control->bells, &control->sleeping_producers, slot)))
+		atomic_add_relaxed(&consumer->page->wakeups_sent, UINT64_C(1)); /* relaxed: a figure for people */
+}
+
 /* ---- which lanes there are ---- */
 
 static bool has_lane(const struct sluice_consumer *consumer, struct lane_key key)
@@ -169,6 +180,8 @@ static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct 
 	consumer->lane_count++;
 	consumer->spare_count--;
 	consumer->lanes_changed++;
+	if (lane->broadcast) /* its producer waited for us to look; the cursor's move ended with a full fence, D3 */
+		wake_producer(consumer, key.slot);
 	return 1;
 }
 
@@ -204,6 +217,7 @@ static bool rescan_returned(struct sluice_consumer *consumer)
 	if (epoch == consumer->redelivery_epoch)
 		return false;
 	consumer->redelivery_epoch = epoch;
+	consumer->lanes_changed++; /* what was found before is no longer where the lanes look */
 	for (uint32_t i = 0; i < consumer->lane_count; i++)
 		consumer_lane_rescan(consumer->lanes[i]);
 	return true;
@@ -253,11 +267,15 @@ enum look {
 	LOOK_TOO_LARGE = 2 /* the next one is over the caller's budget */
 };
 
-static int fault_of(struct sluice_consumer *consumer, const struct consumer_lane *lane, enum consumer_lane_found found,
+static int fault_of(struct sluice_consumer *consumer, struct consumer_lane *lane, enum consumer_lane_found found,
 	struct lane_fault fault)
 {
-	int error = note_fault(consumer, lane, fault);
-	return found == LANE_OVERTAKEN ? -ESTALE : error;
+	if (found == LANE_OVERTAKEN) {
+		if (!peers_count_me(&consumer->channel))
+			return -ESTALE; /* producers go on without the dead */
+		consumer_lane_give_up(lane);
+	}
+	return note_fault(consumer, lane, fault);
 }
 
 static void account(struct sluice_consumer *consumer, struct consumer_lane *lane, struct sluice_message *message)
@@ -285,8 +303,10 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 	enum consumer_lane_found found = consumer_lane_take(lane, message, &fault);
 	if (found == LANE_EMPTY)
 		return LOOK_NOTHING;
-	if (found != LANE_FOUND)
+	if (found != LANE_FOUND) {
+		wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
 		return fault_of(consumer, lane, found, fault);
+	}
 	account(consumer, lane, message);
 	*ret_message = message;
 	return LOOK_TAKEN;
@@ -444,7 +464,8 @@ static int is_over(struct sluice_consumer *consumer)
 /* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
 static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
-	for (;;) {
+	/* Epochs that never stand still are no reason to miss a deadline. */
+	for (int round = 0; round < 16; round++) {
 		int result = look(consumer, budget, ret_message);
 		if (result != LOOK_NOTHING)
 			return result;
@@ -456,6 +477,7 @@ static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const 
 		result = is_over(consumer);
 		return result > 0 ? -ENODATA : result;
 	}
+	return LOOK_NOTHING;
 }
 
 /* What a consumer does for the channel now and then. */
@@ -497,7 +519,7 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 		if (next == WAITER_SPIN)
 			continue;
 		stats_add(&consumer->page->sleeps, 1);
-		result = peers_sleep(&consumer->channel, waiter);
+		result = peers_sleep(&consumer->channel, consumer->channel.bell, waiter);
 		if (result != 0)
 			return result;
 		look_after_others(consumer, waiter->now_ns);
@@ -553,6 +575,17 @@ static bool starves_producer(
 	return false;
 }
 
+/* A publish may have woken this consumer alone: if it leaves without that message, another has to hear of it. */
+static void pass_wakeup_on(struct sluice_consumer *consumer, int result)
+{
+	struct layout_control *control = consumer->channel.control;
+	if (result == LOOK_TAKEN)
+		return;
+	atomic_fence_full(); /* D3: for others, after the look that left the message where it is */
+	if (doorbell_is_armed(&control->sleeping_consumers))
+		doorbell_ring_one(control->bells, &control->sleeping_consumers, consumer->channel.slot + 1);
+}
+
 /*
  * Waits for one more message of a batch that is under way. Like wait_for_message, but a producer that waits for room ends it
  * too: it rings sleeping consumers when it goes to sleep itself.
@@ -562,17 +595,21 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 {
 	for (;;) {
 		enum waiter_next next = waiter_step(waiter);
-		if (next == WAITER_OVER || starves_producer(consumer, messages, count))
+		if (next == WAITER_OVER || starves_producer(consumer, messages, count)) {
+			pass_wakeup_on(consumer, LOOK_NOTHING);
 			return LOOK_NOTHING;
+		}
 		if (next == WAITER_SLEEP)
 			doorbell_arm(consumer->channel.bell);
 		int result = look_at_all(consumer, budget, &messages[count]);
 		bool stop = result != LOOK_NOTHING || starves_producer(consumer, messages, count);
 		if (stop && next == WAITER_SLEEP)
 			doorbell_disarm(consumer->channel.bell);
-		if (stop)
+		if (stop) {
+			pass_wakeup_on(consumer, result);
 			return result;
-		if (next == WAITER_SLEEP && peers_sleep(&consumer->channel, waiter) != 0)
+		}
+		if (next == WAITER_SLEEP && peers_sleep(&consumer->channel, consumer->channel.bell, waiter) != 0)
 			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
 	}
 }
@@ -620,15 +657,6 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 
 /* ---- release ---- */
 
-static void wake_producer(struct sluice_consumer *consumer, uint32_t slot)
-{
-	struct layout_control *control = consumer->channel.control;
-	if (__builtin_expect(!doorbell_slot_is_armed(&control->sleeping_producers, slot), 1))
-		return;
-	if (doorbell_ring(doorbell_of(control->bells, &control->sleeping_producers, slot)))
-		atomic_add_relaxed(&consumer->page->wakeups_sent, UINT64_C(1)); /* relaxed: a figure for people */
-}
-
 int sluice_release(const struct sluice_message *const_message)
 {
 	if (const_message == NULL)
@@ -640,7 +668,8 @@ int sluice_release(const struct sluice_message *const_message)
 		return -EALREADY;
 	struct sluice_message *message = (struct sluice_message *)(uintptr_t)const_message;
 	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
-	uint32_t slot = (uint32_t)message->origin % LAYOUT_SLOTS;
+	const struct layout_control *control = consumer->channel.control;
+	struct lane_key lane = {(uint32_t)message->origin % LAYOUT_SLOTS, (uint32_t)(message->origin >> 32)};
 
 	if (message->stamps.receive_ns != 0)
 		stats_record(&consumer->page->hold_time, clock_monotonic_ns() - message->stamps.receive_ns);
@@ -648,8 +677,12 @@ int sluice_release(const struct sluice_message *const_message)
 	message_set_state(message, MESSAGE_NONE);
 	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	if (release.moved)
-		wake_producer(consumer, slot);
-	if (release.ended) /* it may have been the last one that others wait for at the end of the stream */
+		wake_producer(consumer, lane.slot);
+	/*
+	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this look
+	 * rings them itself.
+	 */
+	if (__builtin_expect(lane_table_is_abandoned(control, lane), 0))
 		doorbell_ring_all(consumer->channel.control->bells, &consumer->channel.control->sleeping_consumers);
 	return release.error;
 }
@@ -694,6 +727,12 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
 }
 
+static void depart_lanes(struct sluice_consumer *consumer)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		consumer_lane_depart(consumer->lanes[i]);
+}
+
 static void forget_lanes(struct sluice_consumer *consumer)
 {
 	for (uint32_t i = 0; i < consumer->lane_count + consumer->spare_count; i++) {
@@ -729,6 +768,7 @@ int sluice_consumer_open(
 	set_up(consumer, options);
 	error = sync_lanes(consumer, (options->flags & SLUICE_START_NEWEST) != 0);
 	if (error < 0) {
+		depart_lanes(consumer);
 		forget_lanes(consumer);
 		channel_leave(&consumer->channel, false);
 		handle_retire(&consumer->handle);
@@ -767,8 +807,7 @@ int sluice_consumer_close(struct sluice_consumer *consumer)
 	if (error != 0)
 		return error;
 	give_back(consumer);
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		consumer_lane_depart(consumer->lanes[i]);
+	depart_lanes(consumer);
 	forget_lanes(consumer);
 	error = channel_leave(&consumer->channel, true);
 	handle_retire(&consumer->handle);

@@ -70,6 +70,7 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
 	lane->schemas_loaded = 0;
 	lane->shape = 0;
+	lane->given_up = false;
 	lane_reader_start(&lane->reader, lane->objects.data.base, &lane->objects.geometry);
 	lane->next = lane_reader_tail(&lane->reader);
 	error = allocate(lane);
@@ -154,7 +155,7 @@ static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct la
 
 static enum consumer_lane_found peek_broadcast(struct consumer_lane *lane, struct lane_fault *ret_fault)
 {
-	int64_t ahead = lane_reader_look(&lane->reader, lane->next);
+	int64_t ahead = lane->given_up ? -1 : lane_reader_look(&lane->reader, lane->next);
 	if (ahead < 0)
 		return LANE_EMPTY;
 	if (ahead > 0) {
@@ -358,28 +359,21 @@ static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret
 	return ours;
 }
 
-static struct lane_release release_queue(struct sluice_message *message, bool ended)
-{
-	if (!claims_release(message->of.held.claim, message->of.held.claimed))
-		return (struct lane_release){.error = -ESTALE};
-	return (struct lane_release){.moved = true, .ended = ended};
-}
-
-static struct lane_release release_broadcast(struct sluice_message *message, bool ended, uint64_t final)
+static struct lane_release release_broadcast(struct sluice_message *message)
 {
 	uint64_t oldest = 0;
 	if (!advance(message->of.held.lane, message->sequence, &oldest))
 		return (struct lane_release){.error = -ESTALE};
-	return (struct lane_release){.moved = oldest != 0, .ended = ended && oldest == final};
+	return (struct lane_release){.moved = oldest != 0};
 }
 
 struct lane_release consumer_lane_release(struct sluice_message *message)
 {
-	struct consumer_lane *lane = message->of.held.lane;
-	uint64_t final = 0;
-	/* Before the release: after it the lane may be taken away. */
-	bool ended = lane_reader_final(&lane->reader, &final);
-	return lane->broadcast ? release_broadcast(message, ended, final) : release_queue(message, ended);
+	if (message->of.held.lane->broadcast)
+		return release_broadcast(message);
+	if (!claims_release(message->of.held.claim, message->of.held.claimed))
+		return (struct lane_release){.error = -ESTALE};
+	return (struct lane_release){.moved = true};
 }
 
 /* ---- the rest ---- */
@@ -423,6 +417,14 @@ bool consumer_lane_is_drained(const struct consumer_lane *lane, const struct lay
 	if (lane->broadcast)
 		return lane_table_progress(control, SLUICE_BROADCAST, lane->key, &lane->objects).drained;
 	return claims_are_done(lane, final, NULL);
+}
+
+void consumer_lane_give_up(struct consumer_lane *lane)
+{
+	lane->given_up = true;
+	uint64_t nothing = layout_cursor_encode(UINT64_MAX, lane->owner.incarnation);
+	/* B1: as in move_cursor; releases of what is still held find another word, and say -ESTALE */
+	atomic_swap_exact(own_cursor(lane), lane->cursor_word, nothing);
 }
 
 void consumer_lane_depart(struct consumer_lane *lane)

@@ -29,6 +29,7 @@ struct consumer_lane {
 	struct claims_owner owner; /* this consumer */
 	bool attached;
 	bool broadcast;
+	bool given_up;               /* its producer broke the rules: nothing more is read from it */
 	uint64_t next;               /* sequence number of the next message to look at */
 	struct lane_schema *schemas; /* private copies, loaded as messages name them */
 	uint64_t schemas_loaded;     /* bit map */
@@ -82,18 +83,20 @@ enum consumer_lane_found consumer_lane_peek(struct consumer_lane *lane, struct l
 enum consumer_lane_found consumer_lane_take(
 	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault);
 
-/* What a release brought about, told without touching the lane's mapping again: it may be gone. */
+/* What a release brought about. */
 struct lane_release {
 	int error;  /* 0, or -ESTALE: it was no longer this consumer's */
 	bool moved; /* memory may have become free */
-	bool ended; /* the lane's producer has closed it: it may be drained now */
 };
 
-/* Releases a held message. Any thread. */
+/* Releases a held message. Any thread. Touches nothing of the lane afterwards: it may be gone at once. */
 struct lane_release consumer_lane_release(struct sluice_message *message);
 
 /* Starts over at the oldest message, to find what has been returned. Queue only. */
 void consumer_lane_rescan(struct consumer_lane *lane);
+
+/* Broadcast: reads nothing more from a lane whose producer overwrites what is needed, and holds nobody back in it. */
+void consumer_lane_give_up(struct consumer_lane *lane);
 
 /* True if the lane has ended and no message in it is left for this consumer or held by another. */
 bool consumer_lane_is_finished(const struct consumer_lane *lane, const struct layout_control *control);

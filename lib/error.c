@@ -43,7 +43,7 @@ static const struct {
 	{EPERM, "the channel belongs to a user who is not trusted: name the uid in allowed_uids, or share a group"},
 	{EACCES, "the system refused access: compare the channel's permissions with this user"},
 	{ELOOP, "a symbolic link stands in the channel's place, and links are never followed: remove it"},
-	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at a tmpfs"},
+	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at one; or /proc is not mounted"},
 	{ENOLCK, "this system only pretends to lock files, so deaths could not be noticed: use another directory or "
 		 "sandbox"},
 	{ENOMEM, "out of memory, or out of address space for mappings"},

@@ -37,7 +37,7 @@ static void view_close(struct view *view)
 		close(view->directory_fd);
 }
 
-static int view_map(struct view *view)
+static int view_map(struct view *view, const char *name)
 {
 	if (view->header.bytes != sizeof(struct layout_control))
 		return -EBADMSG;
@@ -46,7 +46,7 @@ static int view_map(struct view *view)
 		return error;
 	const struct layout_control *control = view->segment.base;
 	view->config = *(const volatile struct layout_config *)&control->config;
-	return layout_check_config(&view->config) != NULL ? -EBADMSG : 0;
+	return layout_check_config(&view->config, name) != NULL ? -EBADMSG : 0;
 }
 
 /* Leaves the header filled as far as it could be read; `*ret_view` needs view_close only on success. */
@@ -63,7 +63,7 @@ static int view_open(const char *name, const char *directory, struct view *ret_v
 	int error = segment_open(
 		view.directory_fd, file, LAYOUT_CONTROL, false, &view.trust, &view.control_fd, &view.header);
 	if (error == 0)
-		error = view_map(&view);
+		error = view_map(&view, name);
 	if (error != 0) {
 		view_close(&view);
 		return error;

@@ -213,8 +213,7 @@ static uint64_t find_head(const struct lane_reader *reader, uint64_t tail)
 	return head;
 }
 
-/* The lane's producer left or died: a lane's name is its producer's slot and incarnation, and no other writes it. */
-static bool is_abandoned(const struct layout_control *control, struct lane_key key)
+bool lane_table_is_abandoned(const struct layout_control *control, struct lane_key key)
 {
 	if (key.slot >= LAYOUT_SLOTS)
 		return true;
@@ -227,7 +226,7 @@ bool lane_table_final(const struct layout_control *control, struct lane_key key,
 {
 	if (lane_reader_final(reader, ret_final))
 		return true;
-	if (!is_abandoned(control, key))
+	if (!lane_table_is_abandoned(control, key))
 		return false;
 	*ret_final = find_head(reader, lane_reader_tail(reader));
 	return true;
@@ -250,28 +249,40 @@ static void count_queue(const struct lane_reader *reader, const struct layout_cl
 	}
 }
 
-/* Messages that some consumer has yet to release; all of them while nobody is there. */
+uint64_t lane_table_oldest(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail)
+{
+	uint64_t oldest = LANE_TABLE_NOBODY;
+	for (uint32_t i = 0; i < LAYOUT_MAP_WORDS; i++) {
+		/* J3: pairs with J0 in set_active; a consumer missed here sees the announced tail when it joins the lane */
+		for (uint64_t bits = atomic_load_acquire(&control->active_consumers.words[i]); bits != 0;
+			bits &= bits - 1) {
+			uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
+			struct roster_view consumer = roster_look(&control->members[slot]);
+			if (consumer.state != LAYOUT_MEMBER_ALIVE || consumer.role != SLUICE_ROLE_CONSUMER)
+				continue; /* declared dead */
+			/* B3: pairs with B1 in move_cursor: its holder's reads come before the reuse of the memory */
+			uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value);
+			/* What a slot's last holder left says nothing of this one, which may just be joining the lane. */
+			bool own = cursor != 0 && layout_cursor_incarnation(cursor) ==
+							  (consumer.incarnation & LAYOUT_INCARNATION_MASK);
+			uint64_t sequence = own ? layout_cursor_sequence(cursor) : tail;
+			oldest = sequence < oldest ? sequence : oldest;
+		}
+	}
+	return oldest;
+}
+
+/* Messages that some consumer has yet to release; all that no departed one released while nobody is there. */
 static void count_broadcast(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail,
 	struct lane_progress *progress)
 {
-	uint64_t oldest = UINT64_MAX;
+	uint64_t oldest = lane_table_oldest(control, claims, tail);
+	if (oldest == LANE_TABLE_NOBODY)
+		oldest = atomic_load_acquire(&claims->departed.value); /* B4: as in broadcast_oldest */
 	/* A2: as in is_assembled: those who are expected have yet to see all of it */
 	if (control->config.expected_consumers != 0 && atomic_load_acquire(&control->epochs.assembled) == 0)
 		oldest = tail;
-	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
-		/* J3: as in broadcast_oldest; the bit before the cursor */
-		if ((atomic_load_acquire(&control->active_consumers.words[slot / 64]) >> (slot % 64) & 1) == 0)
-			continue;
-		if (!roster_is_present(&control->members[slot], SLUICE_ROLE_CONSUMER))
-			continue; /* declared dead */
-		/* B3: as in broadcast_oldest */
-		uint64_t cursor = atomic_load_acquire(&claims->u.cursors[slot].value);
-		uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : tail;
-		oldest = sequence < oldest ? sequence : oldest;
-	}
-	uint64_t departed = atomic_load_acquire(&claims->departed.value); /* B4: after J3, as in broadcast_oldest */
-	if (oldest == UINT64_MAX)
-		oldest = departed > tail ? departed : tail;
+	oldest = oldest > tail ? oldest : tail;
 	progress->waiting = oldest < progress->published ? progress->published - oldest : 0;
 }
 
@@ -304,7 +315,7 @@ bool lane_table_retire(const struct lane_table *table, uint32_t index)
 	const char *reason;
 	if (!lane_table_entry(table->control, index, &key) || key.slot >= LAYOUT_SLOTS)
 		return false;
-	if (!is_abandoned(table->control, key))
+	if (!lane_table_is_abandoned(table->control, key))
 		return false; /* its producer is there: do not map it only to see that */
 	if (lane_table_map(table, key, false, &objects, &reason) != 0)
 		return false;

@@ -64,12 +64,22 @@ bool lane_table_entry(const struct layout_control *control, uint32_t index, stru
 /* Number of lanes in the table. */
 uint32_t lane_table_count(const struct layout_control *control);
 
+/* True if the lane's producer has left the roster, alive or dead: nobody else ever writes to its lane. */
+bool lane_table_is_abandoned(const struct layout_control *control, struct lane_key key);
+
 /*
  * True if nothing will be published in the lane any more: its producer ended it, or is no longer in the roster. `*ret_final`
  * is then the number of messages ever published.
  */
 bool lane_table_final(const struct layout_control *control, struct lane_key key, const struct lane_reader *reader,
 	uint64_t *ret_final);
+
+/*
+ * Broadcast: the oldest message of a lane that some consumer still needs, where one that is in the channel but has not looked
+ * at this lane yet needs all from `tail` on. LANE_TABLE_NOBODY if no consumer is there.
+ */
+#define LANE_TABLE_NOBODY UINT64_MAX
+uint64_t lane_table_oldest(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail);
 
 /* How far a lane's messages have got. */
 struct lane_progress {

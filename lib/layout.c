@@ -107,7 +107,7 @@ static bool is_power_of_two(uint64_t number)
 	return number != 0 && (number & (number - 1)) == 0;
 }
 
-const char *layout_check_config(const struct layout_config *config)
+const char *layout_check_config(const struct layout_config *config, const char *name)
 {
 	if (config->mode != SLUICE_QUEUE && config->mode != SLUICE_BROADCAST)
 		return "unknown mode"; /* decides what a claims object holds */
@@ -119,8 +119,8 @@ const char *layout_check_config(const struct layout_config *config)
 		return "lane bytes"; /* likewise */
 	if ((config->permissions & ~UINT32_C(0777)) != 0)
 		return "permissions"; /* never make a set-uid file for somebody else */
-	if (memchr(config->name, '\0', sizeof config->name) == NULL)
-		return "name without end"; /* will be printed */
+	if (strncmp(config->name, name, sizeof config->name) != 0)
+		return "name of another channel"; /* becomes part of paths */
 	return NULL;
 }
 

@@ -453,7 +453,8 @@ int layout_parse_name(const char *entry, char ret_name[SLUICE_MAX_NAME + 1]);
 
 /* -EPROTO (not Sluice's), -EPROTONOSUPPORT (another layout version or feature), -EBADMSG (contradicts itself), or 0. */
 int layout_check_header(const struct layout_header *header, enum layout_kind kind, uint64_t file_bytes);
-const char *layout_check_config(const struct layout_config *config);
+/* `name`: the name that the channel was found by. */
+const char *layout_check_config(const struct layout_config *config, const char *name);
 const char *layout_check_geometry(const struct layout_lane_geometry *geometry, uint64_t file_bytes);
 const char *layout_check_schema(const struct layout_schema *schema);
 

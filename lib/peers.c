@@ -59,18 +59,18 @@ bool peers_are_gone(struct channel *channel)
 
 /* ---- waiting ---- */
 
-static bool still_stands(const struct channel *channel)
+bool peers_count_me(const struct channel *channel)
 {
 	struct roster_view view = roster_look(&channel->control->members[channel->slot]);
 	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == channel->incarnation;
 }
 
-int peers_sleep(struct channel *channel, struct waiter *waiter)
+int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter)
 {
 	uint64_t sleep_ns = waiter_sleep_ns(waiter);
-	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(channel->bell, sleep_ns);
-	doorbell_disarm(channel->bell);
-	if (!still_stands(channel))
+	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(bell, sleep_ns);
+	doorbell_disarm(bell);
+	if (!peers_count_me(channel))
 		return -ESTALE;
 	if (error == -ETIMEDOUT)
 		peers_look_after(channel, waiter->now_ns + sleep_ns);
@@ -90,6 +90,12 @@ static uint32_t count_members(struct channel *channel, enum sluice_role role, ui
 int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns)
 {
 	struct waiter waiter = waiter_for(timeout_ns, spin_ns);
+	/*
+	 * Among the producers whatever the role: a publish wakes one consumer and would count one that waits for something
+	 * else. Those who join or leave ring both maps, and a release looks at its own producer's bit only.
+	 */
+	struct doorbell bell =
+		doorbell_of(channel->control->bells, &channel->control->sleeping_producers, channel->slot);
 	for (;;) {
 		uint32_t count = count_members(channel, role, wanted);
 		if (count >= wanted)
@@ -101,12 +107,12 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 			peers_look_after(channel, waiter.now_ns);
 		if (next == WAITER_SPIN)
 			continue;
-		doorbell_arm(channel->bell);
+		doorbell_arm(bell);
 		if (count_members(channel, role, wanted) >= wanted) {
-			doorbell_disarm(channel->bell);
+			doorbell_disarm(bell);
 			continue;
 		}
-		int error = peers_sleep(channel, &waiter);
+		int error = peers_sleep(channel, bell, &waiter);
 		if (error != 0)
 			return error;
 	}

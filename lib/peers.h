@@ -18,13 +18,16 @@ void peers_start(struct channel *channel);
  */
 void peers_look_after(struct channel *channel, uint64_t now_ns);
 
+/* False once others have declared this member dead and taken over what it held. */
+bool peers_count_me(const struct channel *channel);
+
 /* True if this member has seen members of the other role and none is left. */
 bool peers_are_gone(struct channel *channel);
 
 /* Waits until at least `wanted` members of `role` live. Returns how many, -EAGAIN, -ETIMEDOUT, -EINTR. */
 int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns);
 
-/* One sleep of a member that armed its bell and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
-int peers_sleep(struct channel *channel, struct waiter *waiter);
+/* One sleep of a member that armed `bell` and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
+int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter);
 
 #endif

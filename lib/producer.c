@@ -15,7 +15,6 @@
 #include "message.h"
 #include "peers.h"
 #include "recover.h"
-#include "roster.h"
 #include "stats.h"
 #include "tensor.h"
 #include "waiter.h"
@@ -149,19 +148,8 @@ int sluice_producer_open(
 static uint64_t broadcast_oldest(const struct sluice_producer *producer)
 {
 	const struct lane_writer *writer = &producer->writer;
-	const uint64_t *active = producer->channel.control->active_consumers.words;
-	uint64_t oldest = UINT64_MAX;
-	for (uint32_t i = 0; i < LAYOUT_MAP_WORDS; i++) {
-		/* J3: pairs with J0 in set_active; a consumer missed here sees the announced tail when it joins the lane */
-		for (uint64_t bits = atomic_load_acquire(&active[i]); bits != 0; bits &= bits - 1) {
-			uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
-			/* B3: pairs with B1 in move_cursor: its holder's reads come before the reuse of the memory */
-			uint64_t cursor = atomic_load_acquire(&producer->claims->u.cursors[slot].value);
-			uint64_t sequence = cursor != 0 ? layout_cursor_sequence(cursor) : writer->tail;
-			oldest = sequence < oldest ? sequence : oldest;
-		}
-	}
-	if (oldest == UINT64_MAX)
+	uint64_t oldest = lane_table_oldest(producer->channel.control, producer->claims, writer->tail);
+	if (oldest == LANE_TABLE_NOBODY)
 		/* B4: after J3, pairs with B2 in consumer_lane_depart */
 		oldest = atomic_load_acquire(&producer->claims->departed.value);
 	/* Whatever consumers wrote, it stays between what is free already and what was published. */
@@ -266,7 +254,7 @@ static int wait_for_room(
 		 * the armed bell, and its fence (D2) is this look's D3.
 		 */
 		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
-		int error = peers_sleep(&producer->channel, &waiter);
+		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
 		if (error != 0)
 			return error;
 		look_after_others(producer, waiter.now_ns);

@@ -144,8 +144,8 @@ static int recover_lanes(const struct lane_table *table, struct claims_owner dea
 		int error = recover_lane(table, lane, dead, max_deliveries, &outcome);
 		result = error != 0 ? error : result;
 	}
-	if (outcome.returned > 0)
-		atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: pairs with R2 in rescan_returned */
+	/* Also for what another gave back who died before this step. */
+	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: as in give_back */
 	return result;
 }
 

@@ -69,17 +69,34 @@ static int each_lane_file(int directory_fd, const char *name, int (*visit)(int, 
 
 /* What removing files came to. */
 struct removal {
-	uint64_t keep_id; /* lanes of this channel id stay; 0: none */
+	const char *control; /* file name of the channel's control object */
+	uint64_t own_id;     /* of the channel that is being removed; 0: none */
 	uint32_t files;
 	uint64_t bytes;
 };
 
+/* The id of the channel that has the name now; 0 if there is none. */
+static uint64_t current_id(int directory_fd, const char *control)
+{
+	struct layout_header header;
+	int fd = openat(directory_fd, control, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	bool whole = pread(fd, &header, sizeof header, 0) == sizeof header && header.magic == LAYOUT_MAGIC;
+	close(fd);
+	return whole ? header.channel_id : 0;
+}
+
+/*
+ * Removes a lane's object if it is of the channel that is being removed, or if its channel has gone. A channel has its name
+ * before its lanes have theirs, so a lane whose channel is not there now has lost it.
+ */
 static int remove_lane_file(int directory_fd, const char *file, void *context)
 {
 	struct removal *removal = context;
 	struct stat status;
 	uint64_t id;
-	if (removal->keep_id != 0 && layout_lane_channel(file, &id) && id == removal->keep_id)
+	if (layout_lane_channel(file, &id) && id != removal->own_id && id == current_id(directory_fd, removal->control))
 		return 0;
 	if (fstatat(directory_fd, file, &status, AT_SYMLINK_NOFOLLOW) != 0 || unlinkat(directory_fd, file, 0) != 0)
 		return errno == ENOENT ? 0 : -errno;
@@ -88,7 +105,7 @@ static int remove_lane_file(int directory_fd, const char *file, void *context)
 	return 0;
 }
 
-static int check_is_ours(int fd)
+static int check_is_ours(int fd, uint64_t *ret_id)
 {
 	struct stat status;
 	struct layout_header header;
@@ -97,22 +114,35 @@ static int check_is_ours(int fd)
 	if (!S_ISREG(status.st_mode) || pread(fd, &header, sizeof header, 0) != sizeof header ||
 		header.magic != LAYOUT_MAGIC)
 		return -EPROTO;
+	*ret_id = header.channel_id;
 	return geteuid() == 0 || status.st_uid == geteuid() ? 0 : -EPERM;
 }
 
-static int remove_control(int directory_fd, const char *file, uint32_t flags)
+/* Removes the control object that is found now. -ESTALE: it was another's by the time the gate was open, try again. */
+static int remove_found(int directory_fd, const char *file, uint32_t flags, uint64_t *ret_id)
 {
 	int fd = openat(directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == EISDIR || errno == ENXIO ? -EPROTO : -errno;
-	int error = check_is_ours(fd);
+	int error = check_is_ours(fd, ret_id);
 	if (error == 0)
 		error = lock_gate(fd);
+	if (error == 0 && !segment_is_linked(directory_fd, file, fd))
+		error = -ESTALE;
 	if (error == 0 && (flags & SLUICE_REMOVE_FORCE) == 0)
 		error = check_unused(fd);
 	if (error == 0 && unlinkat(directory_fd, file, 0) != 0)
 		error = -errno;
 	close(fd);
+	return error;
+}
+
+static int remove_control(int directory_fd, const char *file, uint32_t flags, uint64_t *ret_id)
+{
+	int error;
+	do
+		error = remove_found(directory_fd, file, flags, ret_id);
+	while (error == -ESTALE);
 	return error;
 }
 
@@ -125,10 +155,10 @@ int sluice_channel_remove(const char *name, const char *directory, uint32_t flag
 		return directory_fd;
 	char file[LAYOUT_NAME_BYTES];
 	layout_control_name(name, file);
-	/* Control first: nobody can join what is half removed, and lanes without control are told apart by their id. */
-	int error = remove_control(directory_fd, file, flags);
+	/* Control first: nobody can join what is half removed. */
+	struct removal removal = {.control = file};
+	int error = remove_control(directory_fd, file, flags, &removal.own_id);
 	if (error == 0 || error == -ENOENT) {
-		struct removal removal = {0};
 		int lanes = each_lane_file(directory_fd, name, remove_lane_file, &removal);
 		error = lanes != 0 || removal.files > 0 ? lanes : error;
 	}
@@ -158,7 +188,7 @@ static void hold_release(struct hold *hold)
 		close(hold->control_fd);
 }
 
-static int hold_map(struct hold *hold, const char *file)
+static int hold_map(struct hold *hold, const char *file, const char *name)
 {
 	if (hold->header.bytes != sizeof(struct layout_control))
 		return -EBADMSG;
@@ -178,14 +208,14 @@ static int hold_map(struct hold *hold, const char *file)
 	hold->config = *(const volatile struct layout_config *)&control->config;
 	hold->trust.has_group = hold->config.has_group != 0;
 	hold->trust.group = hold->config.group;
-	return layout_check_config(&hold->config) != NULL ? -EBADMSG : 0;
+	return layout_check_config(&hold->config, name) != NULL ? -EBADMSG : 0;
 }
 
-static int hold_take(struct hold *hold, const char *file)
+static int hold_take(struct hold *hold, const char *file, const char *name)
 {
 	int error = segment_open(
 		hold->directory_fd, file, LAYOUT_CONTROL, true, &hold->trust, &hold->control_fd, &hold->header);
-	return error != 0 ? error : hold_map(hold, file);
+	return error != 0 ? error : hold_map(hold, file, name);
 }
 
 static uint64_t backlog_of(const struct lane_table *table)
@@ -234,9 +264,10 @@ static int collect_channel(struct hold *hold, const char *file, uint32_t flags, 
 }
 
 /* A control object that only another version of Sluice understands: it goes if nobody has any of its locks. */
-static int collect_other_layout(int directory_fd, const char *file, struct sluice_collected *collected)
+static int collect_other_layout(
+	int directory_fd, const char *file, struct sluice_collected *collected, uint64_t *ret_id)
 {
-	int error = remove_control(directory_fd, file, 0);
+	int error = remove_control(directory_fd, file, 0, ret_id);
 	collected->channel = error == 0;
 	return error == -EBUSY ? 0 : error;
 }
@@ -253,18 +284,19 @@ int sluice_channel_collect(
 		return hold.directory_fd;
 	char file[LAYOUT_NAME_BYTES];
 	layout_control_name(name, file);
-	int error = hold_take(&hold, file);
-	if (error == 0)
+	struct removal removal = {.control = file};
+	int error = hold_take(&hold, file, name);
+	if (error == 0) {
 		error = collect_channel(&hold, file, flags, &collected);
-	else if (error == -EPROTONOSUPPORT)
-		error = collect_other_layout(hold.directory_fd, file, &collected);
+		removal.own_id = collected.channel ? hold.header.channel_id : 0;
+	} else if (error == -EPROTONOSUPPORT) {
+		error = collect_other_layout(hold.directory_fd, file, &collected, &removal.own_id);
+		removal.own_id = collected.channel ? removal.own_id : 0;
+	}
 	bool missing = error == -ENOENT;
 	if (error == 0 || missing) {
-		/* Lanes that lost their channel: nobody can find them any more. The gate, if there is one, is held. */
-		bool keep = error == 0 && collected.channel == 0;
-		struct removal removal = {.keep_id = keep ? hold.header.channel_id : 0};
 		error = each_lane_file(hold.directory_fd, name, remove_lane_file, &removal);
-		collected.files = removal.files + collected.channel + 2 * (keep ? collected.lanes : 0);
+		collected.files = removal.files + collected.channel + 2 * (collected.channel ? 0 : collected.lanes);
 		if (error == 0 && missing && removal.files == 0)
 			error = -ENOENT;
 	}

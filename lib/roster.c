@@ -28,10 +28,17 @@ static int check_lock(int other_fd, uint32_t slot)
 	return locked ? 0 : -ENOLCK;
 }
 
-int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], int lock_fd, int other_fd)
+static bool is_dead_producers(struct roster_view view)
+{
+	return view.state == LAYOUT_MEMBER_DEAD && view.role == SLUICE_ROLE_PRODUCER;
+}
+
+/* Locks one of the slots that nobody is in: those that dead producers left, or the others. */
+static int lock_one(struct layout_member members[LAYOUT_SLOTS], bool dead_producers, int lock_fd, int other_fd)
 {
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
-		if (roster_look(&members[slot]).state == LAYOUT_MEMBER_ALIVE)
+		struct roster_view view = roster_look(&members[slot]);
+		if (view.state == LAYOUT_MEMBER_ALIVE || is_dead_producers(view) != dead_producers)
 			continue;
 		int error = sys_lock_byte(lock_fd, LAYOUT_SLOT_BYTE(slot));
 		if (error == -EAGAIN)
@@ -41,6 +48,13 @@ int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], int lock_fd, in
 		return error != 0 ? error : (int)slot;
 	}
 	return -EUSERS;
+}
+
+int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], enum sluice_role role, int lock_fd, int other_fd)
+{
+	bool replace = role == SLUICE_ROLE_PRODUCER;
+	int slot = lock_one(members, replace, lock_fd, other_fd);
+	return slot != -EUSERS ? slot : lock_one(members, !replace, lock_fd, other_fd);
 }
 
 uint32_t roster_enter(struct layout_member *member, enum sluice_role role)

@@ -25,10 +25,11 @@ struct roster_view roster_look(const struct layout_member *member);
 
 /*
  * Finds a slot that nobody is in, locks its byte through `lock_fd` and leaves it so. The caller holds the gate. A slot whose
- * last holder died without being recovered is not taken.
+ * last holder died without being recovered is not taken. The slot of a dead producer goes to the next producer, whom the end
+ * of stream waits for; to a consumer only if there is no other.
  * Returns the slot, -EUSERS (none free), -ENOLCK (see roster_check_lock) or another errno.
  */
-int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], int lock_fd, int other_fd);
+int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], enum sluice_role role, int lock_fd, int other_fd);
 
 /*
  * Puts this process into a slot that it has locked, under an incarnation of its own. Returns the incarnation.
