@@ -12,6 +12,7 @@
 
 #include "atomic.h"
 #include "layout.h"
+#include "plant.h"
 
 struct claims_owner {
 	uint32_t slot;
@@ -60,6 +61,7 @@ static inline bool claims_take(
 		.slot = owner.slot,
 		.incarnation = owner.incarnation,
 	});
+	PLANT_LATE_OWNER(word, seen, held);
 	/*
 	 * K1: take, pairs with K1 in claims_take of other consumers, of whom one wins, and with K4 in claims_return. The
 	 * descriptor is copied after it. What the producer wrote is ordered by C1, not by this.
@@ -79,6 +81,7 @@ static inline uint64_t claims_released(uint64_t held)
 /* Releases what `held` took; false if it is no longer its holder's. */
 static inline bool claims_release(uint64_t *word, uint64_t held)
 {
+	PLANT_PLAIN_RELEASE(word, held);
 	/* K2: release, pairs with K3 in claims_is_done: the holder's reads of the payload come before the producer's reuse */
 	return atomic_swap_exact(word, held, claims_released(held));
 }

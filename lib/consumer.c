@@ -609,8 +609,11 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 			pass_wakeup_on(consumer, result);
 			return result;
 		}
-		if (next == WAITER_SLEEP && peers_sleep(&consumer->channel, consumer->channel.bell, waiter) != 0)
+		if (next == WAITER_SPIN)
+			continue;
+		if (peers_sleep(&consumer->channel, consumer->channel.bell, waiter) != 0)
 			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
+		look_after_others(consumer, waiter->now_ns);
 	}
 }
 

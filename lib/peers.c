@@ -73,7 +73,7 @@ int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *wa
 	if (!peers_count_me(channel))
 		return -ESTALE;
 	if (error == -ETIMEDOUT)
-		peers_look_after(channel, waiter->now_ns + sleep_ns);
+		waiter->now_ns += sleep_ns; /* for the caller, who looks after the others by it */
 	return sleep_ns == 0 || error == -EINTR ? error : 0;
 }
 
@@ -115,5 +115,6 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 		int error = peers_sleep(channel, bell, &waiter);
 		if (error != 0)
 			return error;
+		peers_look_after(channel, waiter.now_ns);
 	}
 }

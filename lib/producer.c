@@ -14,6 +14,7 @@
 #include "lane_table.h"
 #include "message.h"
 #include "peers.h"
+#include "plant.h"
 #include "recover.h"
 #include "stats.h"
 #include "tensor.h"
@@ -97,7 +98,9 @@ static int make_lane(struct sluice_producer *producer, const struct sluice_produ
 		return error;
 	}
 	producer->claims = producer->objects.claims.base;
-	producer->stats = &((struct layout_data *)producer->objects.data.base)->stats;
+	struct layout_data *data = producer->objects.data.base;
+	producer->stats = &data->stats;
+	producer->objects.geometry = data->geometry; /* as a lane that was mapped has it: see look_after_others */
 	channel_ring_everybody(channel);
 	return 0;
 }
@@ -195,6 +198,7 @@ static bool reclaim_queue(struct sluice_producer *producer)
 		tail++;
 	if (tail == writer->tail)
 		return false;
+	PLANT_EARLY_TAIL(writer);
 	lane_writer_announce_tail(writer, tail);
 	lane_writer_free_to(writer, tail);
 	return true;
