@@ -291,14 +291,14 @@ static void a_message_and_its_place_name_the_lap(void **state)
 {
 	(void)state;
 	for (uint32_t shift = 1; shift <= 20; shift++) {
-		const uint64_t depth = UINT64_C(1) << shift;
+		const uint64_t messages = UINT64_C(1) << shift;
 
 		check_equal(1, claims_lap(0, shift));
-		check_equal(1, claims_lap(depth - 1, shift));
-		check_equal(2, claims_lap(depth, shift));
-		check_equal(UINT32_MAX, claims_lap(depth * (UINT32_MAX - UINT64_C(1)), shift));
-		check_equal(0, claims_lap(depth * UINT32_MAX, shift));
-		check_equal(1, claims_lap(depth << 32, shift));
+		check_equal(1, claims_lap(messages - 1, shift));
+		check_equal(2, claims_lap(messages, shift));
+		check_equal(UINT32_MAX, claims_lap(messages * (UINT32_MAX - UINT64_C(1)), shift));
+		check_equal(0, claims_lap(messages * UINT32_MAX, shift));
+		check_equal(1, claims_lap(messages << 32, shift));
 	}
 }
 
