@@ -249,9 +249,9 @@ static void set_active(struct channel *channel, bool active)
 	uint64_t *word = &channel->control->active_consumers.words[channel->slot / 64];
 	uint64_t bit = UINT64_C(1) << (channel->slot % 64);
 	if (active)
-		atomic_or_full(word, bit); /* J0: active, before any cursor (B1), pairs with J3 in broadcast_oldest */
+		atomic_or_full(word, bit); /* J0: active, before any cursor (B1), pairs with J3 in lane_table_oldest */
 	else
-		atomic_and_full(word, ~bit); /* J0: gone, after B2, pairs with J3 in broadcast_oldest */
+		atomic_and_full(word, ~bit); /* J0: gone, after B2, pairs with J3 in lane_table_oldest */
 }
 
 static void note_assembly(struct channel *channel)
@@ -277,11 +277,12 @@ static int enter(struct channel *channel)
 		memset(&channel->control->consumers[slot], 0, sizeof channel->control->consumers[slot]);
 	channel->incarnation = roster_enter(&channel->control->members[slot], channel->role);
 	if (channel->role == SLUICE_ROLE_CONSUMER) {
-		atomic_add_full(&channel->control->epochs.consumers_opened, UINT64_C(1)); /* E5: as producers_opened */
+		/* E5: after M1, pairs with E6 in opened_by_others: who sees the count sees that this one was there */
+		atomic_add_full(&channel->control->epochs.consumers_opened, UINT64_C(1));
 		set_active(channel, true);
 		note_assembly(channel);
 	} else {
-		/* E3: one with the next: a figure for the tool, by which nobody orders anything */
+		/* E5: as above, pairs with E6 in opened_by_others */
 		atomic_add_full(&channel->control->epochs.producers_opened, UINT64_C(1));
 	}
 	/* E3: after M1, and before D3 in who calls this, pairs with E4 in count_members */

@@ -21,7 +21,7 @@ static void move_cursor_to(struct consumer_lane *lane, uint64_t sequence)
 {
 	lane->next = sequence;
 	lane->cursor_word = layout_cursor_encode(sequence, lane->owner.incarnation);
-	/* B1: join, pairs with B3 in broadcast_oldest */
+	/* B1: join, pairs with B3 in lane_table_oldest */
 	atomic_exchange_full(own_cursor(lane), lane->cursor_word);
 	atomic_fence_after_rmw(); /* J1: B1 before, the second look at the tail (T2) after, pairs with J2 in reclaim_broadcast */
 }
@@ -327,7 +327,7 @@ static bool move_cursor(struct consumer_lane *lane)
 	if (moved == oldest)
 		return true;
 	uint64_t word = layout_cursor_encode(moved, lane->owner.incarnation);
-	/* B1: cursor, pairs with B3 in broadcast_oldest: this consumer's reads of the payload come before the reuse */
+	/* B1: cursor, pairs with B3 in lane_table_oldest: this consumer's reads of the payload come before the reuse */
 	if (!atomic_swap_exact(own_cursor(lane), lane->cursor_word, word))
 		return false;
 	lane->cursor_word = word;
@@ -437,5 +437,5 @@ void consumer_lane_depart(struct consumer_lane *lane)
 	for (uint64_t seen = atomic_load_relaxed(departed); seen < oldest; seen = atomic_load_relaxed(departed))
 		if (atomic_swap_exact(departed, seen, oldest)) /* B2: before J0, pairs with B4 in broadcast_oldest */
 			break;
-	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1: gone, pairs with B3 in broadcast_oldest */
+	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1: gone, pairs with B3 in lane_table_oldest */
 }

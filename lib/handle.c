@@ -14,9 +14,13 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int fork_handlers_error;
 static struct handle *handles;
-static struct handle *closed_first;
-static struct handle *closed_last;
-static size_t closed_count;
+
+/* Closed handles of each kind, the oldest first. */
+static struct {
+	struct handle *first;
+	struct handle *last;
+	size_t count;
+} resting[HANDLE_CONSUMER + 1];
 
 static void before_fork(void)
 {
@@ -63,19 +67,12 @@ static uint32_t *new_guard(void)
 /* The oldest closed handle of that kind, if enough are resting. The caller holds the mutex. */
 static struct handle *take_rested(enum handle_kind kind)
 {
-	if (closed_count <= HANDLES_RESTING)
+	if (resting[kind].count <= HANDLES_RESTING)
 		return NULL;
-	struct handle *previous = NULL;
-	for (struct handle *handle = closed_first; handle != NULL; previous = handle, handle = handle->next_closed) {
-		if (handle->kind != (uint32_t)kind)
-			continue;
-		*(previous ? &previous->next_closed : &closed_first) = handle->next_closed;
-		if (closed_last == handle)
-			closed_last = previous;
-		closed_count--;
-		return handle;
-	}
-	return NULL;
+	struct handle *handle = resting[kind].first;
+	resting[kind].first = handle->next_closed;
+	resting[kind].count--;
+	return handle;
 }
 
 static struct handle *allocate(enum handle_kind kind, size_t bytes)
@@ -114,9 +111,11 @@ void handle_retire(struct handle *handle)
 	pthread_mutex_lock(&mutex);
 	atomic_store_release(&handle->open, 0); /* H3: closed, pairs with H2 in handle_check */
 	handle->next_closed = NULL;
-	*(closed_last ? &closed_last->next_closed : &closed_first) = handle;
-	closed_last = handle;
-	closed_count++;
+	if (resting[handle->kind].count++ == 0)
+		resting[handle->kind].first = handle;
+	else
+		resting[handle->kind].last->next_closed = handle;
+	resting[handle->kind].last = handle;
 	pthread_mutex_unlock(&mutex);
 }
 

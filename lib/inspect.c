@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -112,7 +113,7 @@ static int add_entry(struct sluice_channel_entry **entries, int count, const cha
 		return -ENOMEM;
 	*entries = grown;
 	grown[count] = (struct sluice_channel_entry){0};
-	strcpy(grown[count].name, name);
+	snprintf(grown[count].name, sizeof grown[count].name, "%s", name);
 	return count + 1;
 }
 
@@ -285,7 +286,7 @@ static void stat_aside(const struct view *view, struct sluice_channel_stat *stat
 	const struct layout_control *control = view->segment.base;
 	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
 		const struct layout_aside *record = &control->aside[i];
-		if (atomic_load_acquire(&record->state) != 1) /* X4: pairs with X3 in recover.c */
+		if (atomic_load_acquire(&record->state) != 1) /* X4: as in is_recorded */
 			continue;
 		stat->aside[stat->aside_count++] = (struct sluice_aside_stat){
 			.correlation_id = record->correlation_id,
@@ -305,7 +306,7 @@ static void stat_channel(const struct view *view, const char *name, struct sluic
 {
 	const struct layout_control *control = view->segment.base;
 	struct stat status;
-	strcpy(stat->name, name);
+	snprintf(stat->name, sizeof stat->name, "%s", name);
 	stat->geometry = (struct sluice_geometry){
 		.mode = view->config.mode,
 		.flags = view->config.flags,

@@ -187,7 +187,7 @@ void lane_reader_start(
 /* Dimensions of all tensors, then where each starts, in units; from the head or from the payload. */
 struct words {
 	const uint32_t *narrow;
-	const uint64_t *wide; /* in shared memory: each word is read once */
+	const uint64_t *wide; /* instead, if not NULL; in shared memory: each word is read once */
 };
 
 static uint64_t word_at(const struct words *words, uint32_t index)
@@ -227,7 +227,7 @@ static const char *find_words(const struct layout_descriptor_head *head, const s
 	}
 	if ((uint64_t)(schema->dim_count + schema->tensor_count) * sizeof(uint64_t) > head->payload_bytes)
 		return "dimensions outside the payload";
-	*ret_words = (struct words){.wide = (const uint64_t *)(const void *)base};
+	*ret_words = (struct words){.narrow = head->dims, .wide = (const uint64_t *)(const void *)base};
 	return NULL;
 }
 

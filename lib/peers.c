@@ -31,7 +31,7 @@ static uint64_t opened_by_others(const struct channel *channel)
 	const struct layout_epochs *epochs = &channel->control->epochs;
 	const uint64_t *opened =
 		channel->role == SLUICE_ROLE_PRODUCER ? &epochs->consumers_opened : &epochs->producers_opened;
-	return atomic_load_acquire(opened); /* E6: pairs with E5 */
+	return atomic_load_acquire(opened); /* E6: pairs with E5 in enter */
 }
 
 static bool has_peers(const struct channel *channel)

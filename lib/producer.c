@@ -337,7 +337,7 @@ static int new_schema(struct lane_writer *writer, const struct sluice_tensor_spe
 	for (size_t i = 0; i < count; i++) {
 		if (!is_good_name(&schema, i, specs[i].name))
 			return -EINVAL;
-		strcpy(schema.names[i], specs[i].name);
+		memcpy(schema.names[i], specs[i].name, strlen(specs[i].name) + 1);
 		schema.dtypes[i] = specs[i].dtype;
 		schema.ranks[i] = specs[i].ndim;
 	}
@@ -405,7 +405,7 @@ static int plan_reservation(struct sluice_producer *producer, const struct sluic
 {
 	if (__builtin_expect(repeats_last(producer, specs, count), 1))
 		return 0;
-	struct plan plan;
+	struct plan plan = {0};
 	int error = plan_message(&producer->writer, specs, count, &plan);
 	if (error != 0)
 		return error;

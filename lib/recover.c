@@ -20,7 +20,7 @@ struct outcome {
 
 static void ring_everybody(struct layout_control *control)
 {
-	atomic_fence_full(); /* D3 */
+	atomic_fence_full(); /* D3: claims, R1, E1 or E3 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	doorbell_ring_all(control->bells, &control->sleeping_consumers);
 	doorbell_ring_all(control->bells, &control->sleeping_producers);
 }
@@ -31,7 +31,7 @@ static bool is_recorded(const struct layout_control *control, struct lane_key la
 {
 	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
 		const struct layout_aside *record = &control->aside[i];
-		/* X4: pairs with X3 below */
+		/* X4: before the rest is read, pairs with X3 in record_aside */
 		if (atomic_load_acquire(&record->state) == 1 && record->lane_slot == lane.slot &&
 			record->lane_incarnation == lane.incarnation && record->sequence == sequence)
 			return true;
@@ -52,9 +52,9 @@ static void record_aside(const struct lane_table *table, struct lane_key lane, c
 	struct layout_descriptor_head head;
 	lane_reader_copy_head(lane_reader_descriptor(reader, sequence), &head);
 	uint64_t place =
-		atomic_add_full(&control->aside_count.value, UINT64_C(1)); /* X5: each record a place of its own */
+		atomic_add_full(&control->aside_count.value, UINT64_C(1)); /* X5: each record a place of its own, pairs with X5 in record_aside of others */
 	struct layout_aside *record = &control->aside[place % LAYOUT_ASIDE];
-	atomic_store_release(&record->state, 0); /* X3: incomplete while it is written */
+	atomic_store_release(&record->state, 0); /* X3: incomplete, pairs with X4 in is_recorded */
 	record->correlation_id = head.correlation_id;
 	record->sequence = sequence;
 	record->noticed_ns = clock_realtime_ns();
@@ -63,7 +63,7 @@ static void record_aside(const struct lane_table *table, struct lane_key lane, c
 	record->killer_slot = claim.slot;
 	record->killer_pid = control->members[claim.slot].pid;
 	record->deliveries = claim.deliveries;
-	atomic_store_release(&record->state, 1); /* X3: pairs with X4 and the tool's look: complete */
+	atomic_store_release(&record->state, 1); /* X3: complete, pairs with X4 in is_recorded and in stat_aside */
 }
 
 /* The sequence number of the message at `index` whose claim says lap `lap`: the one around `tail` that fits. */
@@ -96,7 +96,7 @@ static void give_back_queue(const struct lane_table *table, struct lane_key lane
 	lane_reader_start(&reader, objects->data.base, &objects->geometry);
 	struct layout_claims *claims = objects->claims.base;
 	for (uint64_t i = 0; i < reader.depth; i++) {
-		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: the dead can claim nothing new */
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: as in peek_queue; the dead can claim nothing new */
 		if (claims_is_held_by(word, layout_claim_decode(word).lap, dead))
 			give_back(table, lane, &reader, &claims->u.claims[i], word, i, max_deliveries, outcome);
 	}
@@ -107,9 +107,9 @@ static void give_back_broadcast(const struct lane_objects *objects, struct claim
 {
 	struct layout_claims *claims = objects->claims.base;
 	uint64_t *cursor = &claims->u.cursors[dead.slot].value;
-	uint64_t word = atomic_load_acquire(cursor); /* B3 */
+	uint64_t word = atomic_load_acquire(cursor); /* B3: as in lane_table_oldest */
 	if (word != 0 && layout_cursor_incarnation(word) == (dead.incarnation & LAYOUT_INCARNATION_MASK))
-		atomic_swap_exact(cursor, word, 0); /* B1: exact, so that a successor's cursor is left alone */
+		atomic_swap_exact(cursor, word, 0); /* B1: as in move_cursor; exact, so that a successor's cursor stays */
 }
 
 static int recover_lane(const struct lane_table *table, struct lane_key lane, struct claims_owner dead,
@@ -145,7 +145,7 @@ static int recover_lanes(const struct lane_table *table, struct claims_owner dea
 		result = error != 0 ? error : result;
 	}
 	/* Also for what another gave back who died before this step. */
-	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: as in give_back */
+	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: as in give_back of a consumer that closes */
 	return result;
 }
 
@@ -161,10 +161,11 @@ static int recover_member(
 	}
 	uint64_t alive = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_ALIVE);
 	uint64_t declared = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_DEAD);
-	/* X1: declared, pairs with M2: everything above comes before. A producer's lane counts as ended from here on. */
+	/* X1: declared, after all of the above, pairs with M2 in roster_look. A producer's lane counts as ended from here on. */
 	bool first = atomic_swap_exact(&control->members[dead.slot].word, alive, declared);
-	atomic_add_full(&control->epochs.membership, UINT64_C(1)); /* E3 */
-	atomic_add_full(&control->epochs.lanes, UINT64_C(1));      /* E1: consumers look whether its lane is drained */
+	atomic_add_full(&control->epochs.membership, UINT64_C(1)); /* E3: as in enter */
+	/* E1: as in lane_table_link; consumers look whether its lane is drained */
+	atomic_add_full(&control->epochs.lanes, UINT64_C(1));
 	ring_everybody(control);
 	return first;
 }
@@ -211,7 +212,7 @@ int recover_overdue(const struct lane_table *table, struct lane_key key, const s
 		return -ENOMEM;
 	struct layout_claims *claims = objects->claims.base;
 	for (uint64_t i = 0; i < reader.depth; i++) {
-		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2 */
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: as in peek_queue */
 		if (watch->words[i] != word) {
 			watch->words[i] = word;
 			watch->since_ns[i] = now_ns;
@@ -221,7 +222,8 @@ int recover_overdue(const struct lane_table *table, struct lane_key key, const s
 		}
 	}
 	if (outcome.returned > 0)
-		atomic_add_full(&table->control->epochs.redelivery, UINT64_C(1)); /* R1 */
+		/* R1: as in give_back of a consumer that closes */
+		atomic_add_full(&table->control->epochs.redelivery, UINT64_C(1));
 	if (outcome.returned + outcome.set_aside > 0)
 		ring_everybody(table->control);
 	return (int)(outcome.returned + outcome.set_aside);

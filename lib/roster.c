@@ -10,7 +10,7 @@
 
 struct roster_view roster_look(const struct layout_member *member)
 {
-	/* M2: pairs with M1 in roster_enter and M1 in roster_leave */
+	/* M2: pairs with M1 in roster_enter, M1 in roster_leave and X1 in recover_member */
 	uint64_t word = atomic_load_acquire(&member->word);
 	return (struct roster_view){
 		.incarnation = layout_member_incarnation(word),
