@@ -20,7 +20,7 @@ struct outcome {
 
 static void ring_everybody(struct layout_control *control)
 {
-	atomic_fence_full(); /* D3: claims, R1, E1 or E3 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
+	atomic_fence_full(); /* D3: R1, E1 or E3 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	doorbell_ring_all(control->bells, &control->sleeping_consumers);
 	doorbell_ring_all(control->bells, &control->sleeping_producers);
 }
@@ -51,8 +51,8 @@ static void record_aside(const struct lane_table *table, struct lane_key lane, c
 		return;
 	struct layout_descriptor_head head;
 	lane_reader_copy_head(lane_reader_descriptor(reader, sequence), &head);
-	uint64_t place =
-		atomic_add_full(&control->aside_count.value, UINT64_C(1)); /* X5: each record a place of its own, pairs with X5 in record_aside of others */
+	/* X5: each record a place of its own, pairs with X5 in record_aside of others */
+	uint64_t place = atomic_add_full(&control->aside_count.value, UINT64_C(1));
 	struct layout_aside *record = &control->aside[place % LAYOUT_ASIDE];
 	atomic_store_release(&record->state, 0); /* X3: incomplete, pairs with X4 in is_recorded */
 	record->correlation_id = head.correlation_id;
@@ -96,7 +96,8 @@ static void give_back_queue(const struct lane_table *table, struct lane_key lane
 	lane_reader_start(&reader, objects->data.base, &objects->geometry);
 	struct layout_claims *claims = objects->claims.base;
 	for (uint64_t i = 0; i < reader.depth; i++) {
-		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: as in peek_queue; the dead can claim nothing new */
+		/* C2: as in peek_queue; the dead can claim nothing new */
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]);
 		if (claims_is_held_by(word, layout_claim_decode(word).lap, dead))
 			give_back(table, lane, &reader, &claims->u.claims[i], word, i, max_deliveries, outcome);
 	}
@@ -109,7 +110,7 @@ static void give_back_broadcast(const struct lane_objects *objects, struct claim
 	uint64_t *cursor = &claims->u.cursors[dead.slot].value;
 	uint64_t word = atomic_load_acquire(cursor); /* B3: as in lane_table_oldest */
 	if (word != 0 && layout_cursor_incarnation(word) == (dead.incarnation & LAYOUT_INCARNATION_MASK))
-		atomic_swap_exact(cursor, word, 0); /* B1: as in move_cursor; exact, so that a successor's cursor stays */
+		atomic_swap_exact(cursor, word, 0); /* B1: as in move_cursor; a successor's stays */
 }
 
 static int recover_lane(const struct lane_table *table, struct lane_key lane, struct claims_owner dead,
@@ -161,7 +162,7 @@ static int recover_member(
 	}
 	uint64_t alive = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_ALIVE);
 	uint64_t declared = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_DEAD);
-	/* X1: declared, after all of the above, pairs with M2 in roster_look. A producer's lane counts as ended from here on. */
+	/* X1: declared, after all of the above, pairs with M2 in roster_look. A producer's lane has ended from here on. */
 	bool first = atomic_swap_exact(&control->members[dead.slot].word, alive, declared);
 	atomic_add_full(&control->epochs.membership, UINT64_C(1)); /* E3: as in enter */
 	/* E1: as in lane_table_link; consumers look whether its lane is drained */
