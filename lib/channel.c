@@ -232,8 +232,10 @@ static void remove_if_last(struct channel *channel)
 		return;
 	char file[LAYOUT_NAME_BYTES];
 	layout_control_name(channel->config.name, file);
-	if (segment_is_linked(channel->directory_fd, file, channel->control_fd))
-		segment_unlink(channel->directory_fd, file);
+	if (!segment_is_linked(channel->directory_fd, file, channel->control_fd))
+		return;
+	segment_unlink(channel->directory_fd, file);
+	lane_table_sweep(&table);
 }
 
 /* ---- entering and leaving ---- */
@@ -291,11 +293,11 @@ static int enter(struct channel *channel)
 }
 
 /* Members that died since anybody looked, all of them after a restart: their slots and what they held. The gate is held. */
-static int recover_before(struct channel *channel)
+static void recover_before(struct channel *channel)
 {
 	struct lane_table table = channel_lane_table(channel);
-	int recovered = recover_dead(&table, channel->control_fd, LAYOUT_SLOTS, channel->config.max_deliveries);
-	return recovered < 0 ? recovered : 0;
+	/* One that cannot be recovered from here, for want of rights to a lane say, keeps its slot and nobody out. */
+	(void)recover_dead(&table, channel->control_fd, LAYOUT_SLOTS, channel->config.max_deliveries);
 }
 
 /* One try at joining. -ESTALE: the object went away meanwhile, try again. */
@@ -320,10 +322,10 @@ static int try_join(struct channel *channel, const char *name, const struct slui
 	if (!created && (options->flags & SLUICE_INSIST) != 0 && !satisfies(&channel->config, options))
 		error = -EEXIST;
 	set_trust(channel, options);
-	if (error == 0)
-		error = recover_before(channel);
-	if (error == 0)
+	if (error == 0) {
+		recover_before(channel);
 		error = enter(channel);
+	}
 	if (error != 0)
 		remove_if_last(channel);
 	channel_unlock_gate(channel);
@@ -361,23 +363,35 @@ int channel_join(struct channel *channel, struct handle *handle, const char *nam
 	return 0;
 }
 
+/* Gives the slot up. -ESTALE: it is another's by now, this member having been declared dead; nothing in it is ours. */
+static int give_up_slot(struct channel *channel, bool clean)
+{
+	struct layout_control *control = channel->control;
+	struct layout_member *member = &control->members[channel->slot];
+	if (!roster_holds(member, channel->incarnation, channel->role))
+		return -ESTALE;
+	doorbell_disarm(channel->bell);
+	/* N1: closed, after F1 and before M1, pairs with N2 in producers_are_gone: dying in between is dying, not leaving */
+	if (channel->role == SLUICE_ROLE_PRODUCER && clean)
+		atomic_add_full(&control->epochs.producers_closed, UINT64_C(1));
+	if (!roster_leave(member, channel->incarnation, channel->role))
+		return -ESTALE;
+	if (channel->role == SLUICE_ROLE_CONSUMER)
+		set_active(channel, false);
+	atomic_add_full(&control->epochs.membership, UINT64_C(1)); /* E3: as in enter */
+	return 0;
+}
+
 int channel_leave(struct channel *channel, bool clean)
 {
 	int error = channel_lock_gate(channel, channel->open_timeout_ns);
-	doorbell_disarm(channel->bell);
-	if (channel->role == SLUICE_ROLE_CONSUMER)
-		set_active(channel, false);
-	roster_leave(&channel->control->members[channel->slot]);
-	/* N1: closed, after F1 and M1, pairs with N2 in producers_are_gone */
-	if (channel->role == SLUICE_ROLE_PRODUCER && clean)
-		atomic_add_full(&channel->control->epochs.producers_closed, UINT64_C(1));
-	atomic_add_full(&channel->control->epochs.membership, UINT64_C(1)); /* E3: as in enter */
-	if (error == 0)
+	int gone = give_up_slot(channel, clean);
+	if (error == 0 && gone == 0)
 		remove_if_last(channel);
 	channel_ring_everybody(channel);
 	drop_control(channel); /* lets go of gate and slot */
 	close(channel->directory_fd);
-	return error;
+	return error != 0 ? error : gone;
 }
 
 void channel_ring_everybody(struct channel *channel)

@@ -34,6 +34,8 @@ struct channel {
 	enum sluice_role role;
 	struct doorbell bell; /* this member's own */
 	int64_t open_timeout_ns;
+	uint64_t device; /* of the control object, to know it again */
+	uint64_t inode;
 	uint64_t liveness_due_ns; /* when to look again whether the others live */
 	uint64_t peers_opened;    /* members of the other role that had come before this one */
 	bool had_peers;           /* one of them was there, then or since */

@@ -57,7 +57,8 @@ static inline bool claims_take(
 	uint64_t held = layout_claim_encode((struct layout_claim){
 		.lap = lap,
 		.state = LAYOUT_CLAIMED,
-		.deliveries = deliveries < LAYOUT_MAX_DELIVERIES ? deliveries + 1 : deliveries,
+		.deliveries = deliveries < LAYOUT_MAX_DELIVERIES ? deliveries + 1
+								 : deliveries - 1, /* never the same word twice */
 		.slot = owner.slot,
 		.incarnation = owner.incarnation,
 	});

@@ -89,16 +89,6 @@ static bool has_lane(const struct sluice_consumer *consumer, struct lane_key key
 	return false;
 }
 
-static bool is_in_table(const struct sluice_consumer *consumer, struct lane_key key)
-{
-	struct lane_key entry;
-	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
-		if (lane_table_entry(consumer->channel.control, i, &entry) && entry.slot == key.slot &&
-			entry.incarnation == key.incarnation)
-			return true;
-	return false;
-}
-
 static bool holds_messages_of(const struct sluice_consumer *consumer, const struct consumer_lane *lane)
 {
 	for (uint32_t i = 0; i < consumer->pool.count; i++) {
@@ -115,7 +105,7 @@ static bool drop_gone_lanes(struct sluice_consumer *consumer)
 	bool all = true;
 	for (uint32_t i = 0; i < consumer->lane_count;) {
 		struct consumer_lane *lane = consumer->lanes[i];
-		bool gone = !is_in_table(consumer, lane->key);
+		bool gone = !lane_table_has(consumer->channel.control, lane->key);
 		if (gone && !holds_messages_of(consumer, lane)) {
 			consumer_lane_detach(lane);
 			consumer->lanes[i] = consumer->lanes[--consumer->lane_count];
@@ -209,6 +199,13 @@ static int sync_lanes(struct sluice_consumer *consumer, bool newest)
 	return attached;
 }
 
+static void rescan(struct sluice_consumer *consumer)
+{
+	consumer->lanes_changed++; /* what was found before is no longer where the lanes look */
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		consumer_lane_rescan(consumer->lanes[i]);
+}
+
 /* Looks from the start of each lane for what others gave back. True if there was a reason to. */
 static bool rescan_returned(struct sluice_consumer *consumer)
 {
@@ -217,9 +214,7 @@ static bool rescan_returned(struct sluice_consumer *consumer)
 	if (epoch == consumer->redelivery_epoch)
 		return false;
 	consumer->redelivery_epoch = epoch;
-	consumer->lanes_changed++; /* what was found before is no longer where the lanes look */
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		consumer_lane_rescan(consumer->lanes[i]);
+	rescan(consumer);
 	return true;
 }
 
@@ -486,7 +481,11 @@ static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 	struct channel *channel = &consumer->channel;
 	bool due = now_ns >= channel->liveness_due_ns;
 	peers_look_after(channel, now_ns);
-	if (!due || channel->config.mode == SLUICE_BROADCAST || channel->config.take_back_ns == 0)
+	if (!due || channel->config.mode == SLUICE_BROADCAST)
+		return;
+	/* Also for what somebody gave back who was stopped or died before he could say so (R1). */
+	rescan(consumer);
+	if (channel->config.take_back_ns == 0)
 		return;
 	struct lane_table table = channel_lane_table(channel);
 	for (uint32_t i = 0; i < consumer->lane_count; i++) {
@@ -502,8 +501,11 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 {
 	for (;;) {
 		enum waiter_next next = waiter_step(waiter);
-		if ((consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel))
-			return -EPIPE;
+		if ((consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel)) {
+			/* What the last one published before it went comes first. */
+			int last = look_at_all(consumer, budget, ret_message);
+			return last != LOOK_NOTHING ? last : -EPIPE;
+		}
 		if (next == WAITER_OVER)
 			return deadline_error(&waiter->deadline);
 		if (waiter->now_ns != 0)

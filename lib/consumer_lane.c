@@ -404,6 +404,8 @@ static bool claims_are_done(const struct consumer_lane *lane, uint64_t final, co
 bool consumer_lane_is_finished(const struct consumer_lane *lane, const struct layout_control *control)
 {
 	uint64_t final;
+	if (lane->given_up)
+		return true;
 	if (!lane_table_final(control, lane->key, &lane->reader, &final) || lane->next < final)
 		return false;
 	return lane->broadcast || claims_are_done(lane, final, &lane->owner);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lane_table.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -129,6 +131,16 @@ bool lane_table_entry(const struct layout_control *control, uint32_t index, stru
 	/* relaxed: a reused entry mixes two lanes at worst, and the object's own header then disagrees */
 	*ret_key = (struct lane_key){atomic_load_relaxed(&entry->slot), atomic_load_relaxed(&entry->incarnation)};
 	return true;
+}
+
+bool lane_table_has(const struct layout_control *control, struct lane_key key)
+{
+	struct lane_key entry;
+	for (uint32_t i = 0; i < LAYOUT_LANES; i++)
+		if (lane_table_entry(control, i, &entry) && entry.slot == key.slot &&
+			entry.incarnation == key.incarnation)
+			return true;
+	return false;
 }
 
 uint32_t lane_table_count(const struct layout_control *control)
@@ -276,13 +288,15 @@ uint64_t lane_table_oldest(const struct layout_control *control, const struct la
 static void count_broadcast(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail,
 	struct lane_progress *progress)
 {
+	/* A cursor may lie before an announced tail: one that was announced and not confirmed, see reclaim_broadcast. */
 	uint64_t oldest = lane_table_oldest(control, claims, tail);
-	if (oldest == LANE_TABLE_NOBODY)
+	if (oldest == LANE_TABLE_NOBODY) {
 		oldest = atomic_load_acquire(&claims->departed.value); /* B4: as in broadcast_oldest */
+		oldest = oldest > tail ? oldest : tail;
+	}
 	/* A2: as in is_assembled: those who are expected have yet to see all of it */
 	if (control->config.expected_consumers != 0 && atomic_load_acquire(&control->epochs.assembled) == 0)
 		oldest = tail;
-	oldest = oldest > tail ? oldest : tail;
 	progress->waiting = oldest < progress->published ? progress->published - oldest : 0;
 }
 
@@ -342,4 +356,52 @@ bool lane_table_retire_all(const struct lane_table *table)
 		if (lane_table_entry(table->control, i, &key) && !lane_table_retire(table, i))
 			none_left = false;
 	return none_left;
+}
+
+/* ---- files ---- */
+
+int lane_table_each_file(int directory_fd, const char *name,
+	int (*visit)(int directory_fd, const char *file, void *context), void *context)
+{
+	int stream_fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = stream_fd >= 0 ? fdopendir(stream_fd) : NULL;
+	if (stream == NULL) {
+		int error = -errno;
+		if (stream_fd >= 0)
+			close(stream_fd);
+		return error;
+	}
+	int result = 0;
+	for (struct dirent *entry = readdir(stream); entry != NULL && result == 0; entry = readdir(stream)) {
+		char found[SLUICE_MAX_NAME + 1];
+		if (layout_parse_name(entry->d_name, found) == LAYOUT_DATA && strcmp(found, name) == 0)
+			result = visit(directory_fd, entry->d_name, context);
+	}
+	closedir(stream);
+	return result;
+}
+
+struct sweep {
+	const struct lane_table *table;
+	int count;
+};
+
+static int sweep_file(int directory_fd, const char *file, void *context)
+{
+	struct sweep *sweep = context;
+	struct lane_key key;
+	uint64_t id;
+	if (!layout_lane_owner(file, &id, &key.slot, &key.incarnation) || id != sweep->table->channel_id ||
+		lane_table_has(sweep->table->control, key))
+		return 0;
+	segment_unlink(directory_fd, file);
+	sweep->count++;
+	return 0;
+}
+
+int lane_table_sweep(const struct lane_table *table)
+{
+	struct sweep sweep = {.table = table};
+	int error = lane_table_each_file(table->directory_fd, table->name, sweep_file, &sweep);
+	return error != 0 ? error : sweep.count;
 }

@@ -61,6 +61,9 @@ void lane_objects_release(struct lane_objects *objects);
 /* Entry `index`; false if it is empty. */
 bool lane_table_entry(const struct layout_control *control, uint32_t index, struct lane_key *ret_key);
 
+/* True if the table has that lane. */
+bool lane_table_has(const struct layout_control *control, struct lane_key key);
+
 /* Number of lanes in the table. */
 uint32_t lane_table_count(const struct layout_control *control);
 
@@ -97,7 +100,20 @@ struct lane_progress lane_table_progress(
 /* Takes the lane away if it is drained; true if it did. The caller holds the gate. */
 bool lane_table_retire(const struct lane_table *table, uint32_t index);
 
-/* The same for all lanes; true if none is left. The caller holds the gate. */
+/*
+ * Calls `visit` with the file name of each lane object of channel `name`, whatever its channel id, until it returns other than
+ * 0. Returns that, or 0, or a negative errno.
+ */
+int lane_table_each_file(int directory_fd, const char *name,
+	int (*visit)(int directory_fd, const char *file, void *context), void *context);
+
+/*
+ * Removes objects of this channel that are in no entry: of lanes that were being linked or taken away when somebody died. The
+ * caller holds the gate. Returns how many, or a negative errno.
+ */
+int lane_table_sweep(const struct lane_table *table);
+
+/* Takes away every lane that is drained; true if none is left. The caller holds the gate. */
 bool lane_table_retire_all(const struct lane_table *table);
 
 #endif

@@ -63,11 +63,11 @@ void layout_lane_name(const char *name, uint64_t channel_id, uint32_t slot, uint
 		(unsigned long long)channel_id, slot, incarnation, kind == LAYOUT_DATA ? "data" : "claims");
 }
 
-bool layout_lane_channel(const char *entry, uint64_t *ret_channel_id)
+bool layout_lane_owner(const char *entry, uint64_t *ret_channel_id, uint32_t *ret_slot, uint32_t *ret_incarnation)
 {
 	const char *separator = strchr(entry, SEPARATOR);
 	unsigned long long id;
-	if (separator == NULL || sscanf(separator + 1, "%16llx.", &id) != 1)
+	if (separator == NULL || sscanf(separator + 1, "%16llx.%u.%u.", &id, ret_slot, ret_incarnation) != 3)
 		return false;
 	*ret_channel_id = id;
 	return true;

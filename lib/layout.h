@@ -444,8 +444,8 @@ int layout_check_name(const char *name);
 void layout_control_name(const char *name, char ret_name[LAYOUT_NAME_BYTES]);
 void layout_lane_name(const char *name, uint64_t channel_id, uint32_t slot, uint32_t incarnation, enum layout_kind kind,
 	char ret_name[LAYOUT_NAME_BYTES]);
-/* The channel id in the file name of a lane's object; false if there is none. */
-bool layout_lane_channel(const char *entry, uint64_t *ret_channel_id);
+/* Whose the lane's object with this file name is; false if it is not the name of one. */
+bool layout_lane_owner(const char *entry, uint64_t *ret_channel_id, uint32_t *ret_slot, uint32_t *ret_incarnation);
 /* What the file name `entry` is: 0 nothing of Sluice's, LAYOUT_CONTROL, or LAYOUT_DATA for both objects of a lane. */
 int layout_parse_name(const char *entry, char ret_name[SLUICE_MAX_NAME + 1]);
 

@@ -2,6 +2,7 @@
 #include "peers.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "atomic.h"
 #include "clock.h"
@@ -11,11 +12,24 @@
 
 #define LIVENESS_INTERVAL_NS (CLOCK_SECOND_NS / 4)
 
+/*
+ * Programs that become daemons close descriptors which they do not know, and ours may be another file by now, in which
+ * every lock looks free.
+ */
+static bool control_is_open(const struct channel *channel)
+{
+	struct stat status;
+	return fstat(channel->control_fd, &status) == 0 && status.st_dev == channel->device &&
+	       status.st_ino == channel->inode;
+}
+
 void peers_look_after(struct channel *channel, uint64_t now_ns)
 {
 	if (now_ns < channel->liveness_due_ns)
 		return;
 	channel->liveness_due_ns = now_ns + LIVENESS_INTERVAL_NS;
+	if (!control_is_open(channel))
+		return;
 	struct lane_table table = channel_lane_table(channel);
 	/* What could not be recovered now, for want of descriptors say, will be at the next look. */
 	(void)recover_dead(&table, channel->control_fd, channel->slot, channel->config.max_deliveries);
@@ -44,25 +58,34 @@ static bool has_peers(const struct channel *channel)
 
 void peers_start(struct channel *channel)
 {
+	struct stat status;
+	if (fstat(channel->control_fd, &status) == 0) {
+		channel->device = status.st_dev;
+		channel->inode = status.st_ino;
+	}
 	channel->peers_opened = opened_by_others(channel);
 	channel->had_peers = has_peers(channel);
 }
 
 bool peers_are_gone(struct channel *channel)
 {
-	if (has_peers(channel)) {
-		channel->had_peers = true;
-		return false;
-	}
-	return channel->had_peers || opened_by_others(channel) != channel->peers_opened;
+	/*
+	 * The count first: one who opens after it is not missed, only seen at the next look. And nobody may come or go during
+	 * the scan, lest one that leaves a slot further on passes one that takes a slot further back.
+	 */
+	uint64_t opened = opened_by_others(channel);
+	uint64_t membership = atomic_load_acquire(&channel->control->epochs.membership); /* E4: before the scan */
+	bool present = has_peers(channel);
+	bool still = atomic_load_acquire(&channel->control->epochs.membership) == membership; /* E4: as before it */
+	channel->had_peers |= present;
+	return !present && still && (channel->had_peers || opened != channel->peers_opened);
 }
 
 /* ---- waiting ---- */
 
 bool peers_count_me(const struct channel *channel)
 {
-	struct roster_view view = roster_look(&channel->control->members[channel->slot]);
-	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == channel->incarnation;
+	return roster_holds(&channel->control->members[channel->slot], channel->incarnation, channel->role);
 }
 
 int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter)

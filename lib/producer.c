@@ -42,6 +42,7 @@ struct sluice_producer {
 	bool broadcast;
 	bool ordered;
 	bool report_gone;
+	struct sampler liveness;       /* when a producer that never waits looks after the others */
 	struct recover_watch watch;    /* for messages held too long */
 	struct sluice_message message; /* the one reservation */
 	struct plan plan;              /* of the last reservation, which the next one often repeats */
@@ -131,6 +132,7 @@ int sluice_producer_open(
 	}
 	producer->sampler = sampler_at_rate(options->sample_rate_hz);
 	producer->spin_ns = waiter_spin_ns(options->spin_ns);
+	producer->liveness = sampler_at_rate(4);
 	producer->report_gone = (options->flags & SLUICE_REPORT_GONE) != 0;
 	producer->broadcast = producer->channel.config.mode == SLUICE_BROADCAST;
 	producer->ordered = (producer->channel.config.flags & SLUICE_ORDERED) != 0;
@@ -184,6 +186,8 @@ static bool reclaim_broadcast(struct sluice_producer *producer)
 	atomic_fence_full(); /* J2: T1 before, the second look (J3, B3) after, pairs with J1 in move_cursor_to */
 	uint64_t again = broadcast_oldest(producer);
 	uint64_t tail = again < oldest ? again : oldest;
+	if (tail != oldest)
+		lane_writer_announce_tail(writer, tail); /* not confirmed: take it back */
 	bool found = tail != writer->tail;
 	lane_writer_free_to(writer, tail);
 	return found;
@@ -231,14 +235,25 @@ static void look_after_others(struct sluice_producer *producer, uint64_t now_ns)
 		channel->config.max_deliveries); /* out of memory: consumers look too */
 }
 
+/* One that only ever asks whether there is room looks after the others all the same, by a clock that it seldom reads. */
+static void look_after_if_due(struct sluice_producer *producer)
+{
+	if (!sampler_is_due(&producer->liveness))
+		return;
+	uint64_t now_ns = clock_monotonic_ns();
+	sampler_stamped(&producer->liveness, now_ns);
+	look_after_others(producer, now_ns);
+}
+
 static int wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
 {
 	struct waiter waiter = waiter_for(timeout_ns, producer->spin_ns);
+	look_after_if_due(producer);
 	for (;;) {
 		enum waiter_next next = waiter_step(&waiter);
 		if (producer->report_gone && peers_are_gone(&producer->channel))
-			return -EPIPE;
+			return find_room(producer, bytes, ret_room) ? 0 : -EPIPE; /* the last one may have made room */
 		if (next == WAITER_OVER)
 			return deadline_error(&waiter.deadline);
 		if (waiter.now_ns != 0)

@@ -41,20 +41,21 @@ static bool is_recorded(const struct layout_control *control, struct lane_key la
 
 /*
  * Keeps what is known of a message that is being given up. Before its claim word says so: whoever dies in between leaves
- * the word to the next one, who finds the record and writes no second.
+ * the word to the next one, who finds the record and writes no second. Returns the record if this call wrote it.
  */
-static void record_aside(const struct lane_table *table, struct lane_key lane, const struct lane_reader *reader,
-	uint64_t sequence, struct layout_claim claim)
+static struct layout_aside *record_aside(const struct lane_table *table, struct lane_key lane,
+	const struct lane_reader *reader, uint64_t sequence, struct layout_claim claim)
 {
 	struct layout_control *control = table->control;
 	if (is_recorded(control, lane, sequence))
-		return;
+		return NULL;
 	struct layout_descriptor_head head;
 	lane_reader_copy_head(lane_reader_descriptor(reader, sequence), &head);
 	/* X5: each record a place of its own, pairs with X5 in record_aside of others */
 	uint64_t place = atomic_add_full(&control->aside_count.value, UINT64_C(1));
 	struct layout_aside *record = &control->aside[place % LAYOUT_ASIDE];
-	atomic_store_release(&record->state, 0); /* X3: incomplete, pairs with X4 in is_recorded */
+	/* X3: incomplete, pairs with X4 in is_recorded; an exchange, so that what follows stays behind it */
+	atomic_exchange_full(&record->state, 0);
 	record->correlation_id = head.correlation_id;
 	record->sequence = sequence;
 	record->noticed_ns = clock_realtime_ns();
@@ -64,6 +65,7 @@ static void record_aside(const struct lane_table *table, struct lane_key lane, c
 	record->killer_pid = control->members[claim.slot].pid;
 	record->deliveries = claim.deliveries;
 	atomic_store_release(&record->state, 1); /* X3: complete, pairs with X4 in is_recorded and in stat_aside */
+	return record;
 }
 
 /* The sequence number of the message at `index` whose claim says lap `lap`: the one around `tail` that fits. */
@@ -85,8 +87,11 @@ static void give_back(const struct lane_table *table, struct lane_key lane, cons
 		outcome->returned += claims_return(word, held, false);
 		return;
 	}
-	record_aside(table, lane, reader, sequence_at(reader, index, claim.lap), claim);
-	outcome->set_aside += claims_set_aside(word, held);
+	struct layout_aside *record = record_aside(table, lane, reader, sequence_at(reader, index, claim.lap), claim);
+	bool done = claims_set_aside(word, held);
+	outcome->set_aside += done;
+	if (!done && record != NULL && atomic_load_relaxed(word) == claims_released(held)) /* relaxed: only a note */
+		atomic_store_release(&record->state, 0); /* X3: as in record_aside; its holder lives and was quicker */
 }
 
 static void give_back_queue(const struct lane_table *table, struct lane_key lane, const struct lane_objects *objects,
@@ -145,8 +150,6 @@ static int recover_lanes(const struct lane_table *table, struct claims_owner dea
 		int error = recover_lane(table, lane, dead, max_deliveries, &outcome);
 		result = error != 0 ? error : result;
 	}
-	/* Also for what another gave back who died before this step. */
-	atomic_add_full(&control->epochs.redelivery, UINT64_C(1)); /* R1: as in give_back of a consumer that closes */
 	return result;
 }
 
@@ -160,6 +163,8 @@ static int recover_member(
 		if (error != 0)
 			return error;
 	}
+	/* R1: as in give_back of a consumer that closes; always, since another may have died between giving back and this */
+	atomic_add_full(&control->epochs.redelivery, UINT64_C(1));
 	uint64_t alive = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_ALIVE);
 	uint64_t declared = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_DEAD);
 	/* X1: declared, after all of the above, pairs with M2 in roster_look. A producer's lane has ended from here on. */

@@ -2,7 +2,6 @@
 /* Removing channels: by name, or what is left of them that nobody needs. */
 #include <sluice/channel.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -46,45 +45,28 @@ static int check_unused(int fd)
 	return 0;
 }
 
-/* Calls `visit` with each lane file of channel `name`; stops at the first error. */
-static int each_lane_file(int directory_fd, const char *name, int (*visit)(int, const char *, void *), void *context)
-{
-	int stream_fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *stream = stream_fd >= 0 ? fdopendir(stream_fd) : NULL;
-	if (stream == NULL) {
-		int error = -errno;
-		if (stream_fd >= 0)
-			close(stream_fd);
-		return error;
-	}
-	int error = 0;
-	for (struct dirent *entry = readdir(stream); entry != NULL && error == 0; entry = readdir(stream)) {
-		char found[SLUICE_MAX_NAME + 1];
-		if (layout_parse_name(entry->d_name, found) == LAYOUT_DATA && strcmp(found, name) == 0)
-			error = visit(directory_fd, entry->d_name, context);
-	}
-	closedir(stream);
-	return error;
-}
-
 /* What removing files came to. */
 struct removal {
 	const char *control; /* file name of the channel's control object */
 	uint64_t own_id;     /* of the channel that is being removed; 0: none */
+	uint64_t kept_id;    /* of the channel that stays, if that is known; 0: look */
 	uint32_t files;
-	uint64_t bytes;
 };
 
-/* The id of the channel that has the name now; 0 if there is none. */
-static uint64_t current_id(int directory_fd, const char *control)
+/* The id of the channel that has the name now; 0 if there is none. Returns 0, or why that cannot be said. */
+static int current_id(int directory_fd, const char *control, uint64_t *ret_id)
 {
 	struct layout_header header;
+	*ret_id = 0;
 	int fd = openat(directory_fd, control, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	bool whole = pread(fd, &header, sizeof header, 0) == sizeof header && header.magic == LAYOUT_MAGIC;
+		return errno == ENOENT ? 0 : -errno;
+	ssize_t got = pread(fd, &header, sizeof header, 0);
 	close(fd);
-	return whole ? header.channel_id : 0;
+	if (got != sizeof header || header.magic != LAYOUT_MAGIC)
+		return -EPROTO;
+	*ret_id = header.channel_id;
+	return 0;
 }
 
 /*
@@ -94,14 +76,20 @@ static uint64_t current_id(int directory_fd, const char *control)
 static int remove_lane_file(int directory_fd, const char *file, void *context)
 {
 	struct removal *removal = context;
-	struct stat status;
-	uint64_t id;
-	if (layout_lane_channel(file, &id) && id != removal->own_id && id == current_id(directory_fd, removal->control))
+	uint64_t id = 0;
+	uint64_t current = removal->kept_id;
+	uint32_t slot;
+	uint32_t incarnation;
+	bool named = layout_lane_owner(file, &id, &slot, &incarnation);
+	bool own = named && id == removal->own_id;
+	int error = own || current != 0 ? 0 : current_id(directory_fd, removal->control, &current);
+	if (error != 0)
+		return error;
+	if (!own && named && id == current)
 		return 0;
-	if (fstatat(directory_fd, file, &status, AT_SYMLINK_NOFOLLOW) != 0 || unlinkat(directory_fd, file, 0) != 0)
+	if (unlinkat(directory_fd, file, 0) != 0)
 		return errno == ENOENT ? 0 : -errno;
 	removal->files++;
-	removal->bytes += (uint64_t)status.st_size;
 	return 0;
 }
 
@@ -159,7 +147,7 @@ int sluice_channel_remove(const char *name, const char *directory, uint32_t flag
 	struct removal removal = {.control = file};
 	int error = remove_control(directory_fd, file, flags, &removal.own_id);
 	if (error == 0 || error == -ENOENT) {
-		int lanes = each_lane_file(directory_fd, name, remove_lane_file, &removal);
+		int lanes = lane_table_each_file(directory_fd, name, remove_lane_file, &removal);
 		error = lanes != 0 || removal.files > 0 ? lanes : error;
 	}
 	close(directory_fd);
@@ -252,6 +240,10 @@ static int collect_channel(struct hold *hold, const char *file, uint32_t flags, 
 	uint32_t lanes = lane_table_count(table.control);
 	bool drained = lane_table_retire_all(&table);
 	collected->lanes = lanes - lane_table_count(table.control);
+	int swept = lane_table_sweep(&table);
+	if (swept < 0)
+		return swept;
+	collected->files = (uint32_t)swept;
 	if (check_unused(hold->control_fd) != 0)
 		return 0; /* in use */
 	bool drop = (flags & SLUICE_COLLECT_DROP) != 0;
@@ -288,15 +280,15 @@ int sluice_channel_collect(
 	int error = hold_take(&hold, file, name);
 	if (error == 0) {
 		error = collect_channel(&hold, file, flags, &collected);
-		removal.own_id = collected.channel ? hold.header.channel_id : 0;
+		*(collected.channel ? &removal.own_id : &removal.kept_id) = hold.header.channel_id;
 	} else if (error == -EPROTONOSUPPORT) {
 		error = collect_other_layout(hold.directory_fd, file, &collected, &removal.own_id);
 		removal.own_id = collected.channel ? removal.own_id : 0;
 	}
 	bool missing = error == -ENOENT;
 	if (error == 0 || missing) {
-		error = each_lane_file(hold.directory_fd, name, remove_lane_file, &removal);
-		collected.files = removal.files + collected.channel + 2 * (collected.channel ? 0 : collected.lanes);
+		error = lane_table_each_file(hold.directory_fd, name, remove_lane_file, &removal);
+		collected.files += removal.files + collected.channel + 2 * (collected.channel ? 0 : collected.lanes);
 		if (error == 0 && missing && removal.files == 0)
 			error = -ENOENT;
 	}

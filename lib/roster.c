@@ -72,11 +72,17 @@ uint32_t roster_enter(struct layout_member *member, enum sluice_role role)
 	return incarnation;
 }
 
-void roster_leave(struct layout_member *member)
+bool roster_leave(struct layout_member *member, uint32_t incarnation, enum sluice_role role)
+{
+	uint64_t alive = layout_member_word(incarnation, role, LAYOUT_MEMBER_ALIVE);
+	uint64_t left = layout_member_word(incarnation, role, LAYOUT_MEMBER_LEFT);
+	return atomic_swap_exact(&member->word, alive, left); /* M1: as in roster_enter, of a member that leaves */
+}
+
+bool roster_holds(const struct layout_member *member, uint32_t incarnation, enum sluice_role role)
 {
 	struct roster_view view = roster_look(member);
-	/* M1: leave, pairs with M2 in roster_look: whoever sees it sees what its holder did before (F1, J0) */
-	atomic_store_release(&member->word, layout_member_word(view.incarnation, view.role, LAYOUT_MEMBER_LEFT));
+	return view.state == LAYOUT_MEMBER_ALIVE && view.incarnation == incarnation && view.role == role;
 }
 
 bool roster_is_alive(const struct layout_member *member, uint32_t slot, int other_fd)

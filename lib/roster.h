@@ -36,8 +36,14 @@ int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], enum sluice_rol
  */
 uint32_t roster_enter(struct layout_member *member, enum sluice_role role);
 
-/* Says that the slot's holder leaves cleanly. The caller unlocks the byte afterwards. */
-void roster_leave(struct layout_member *member);
+/*
+ * Says that the slot's holder leaves cleanly. The caller unlocks the byte afterwards. False, and nothing changed, if others
+ * have declared it dead meanwhile and the slot may be somebody else's.
+ */
+bool roster_leave(struct layout_member *member, uint32_t incarnation, enum sluice_role role);
+
+/* True while the slot's words say that this incarnation is in it. */
+bool roster_holds(const struct layout_member *member, uint32_t incarnation, enum sluice_role role);
 
 /*
  * True if a living process is in the slot. `other_fd` is any descriptor of the control object but the one that holds the

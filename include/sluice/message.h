@@ -94,7 +94,7 @@ SLUICE_API uint64_t sluice_sequence(const struct sluice_message *message);
  */
 SLUICE_API uint64_t sluice_origin(const struct sluice_message *message);
 
-/* How often a received message has been handed out, this time included: 1 at first, saturating at 63. */
+/* How often a received message has been handed out, this time included: 1 at first; 62 and 63 mean so often or more. */
 SLUICE_API uint32_t sluice_delivery_count(const struct sluice_message *message);
 
 #ifdef __cplusplus

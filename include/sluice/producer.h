@@ -68,7 +68,8 @@ SLUICE_API int sluice_producer_close(struct sluice_producer *producer);
 /*
  * Reserves memory for a message of `count` tensors. One reservation at a time.
  * `*ret_message` belongs to the caller until sluice_publish or sluice_discard. Waits up to `timeout_ns` for room, spinning
- * and then asleep; consumers wake it. A time-out of 0 never makes a system call.
+ * and then asleep; consumers wake it. A time-out of 0 makes no system call, but for
+ * a look about four times a second whether those who hold the room live.
  * Returns 0, -EAGAIN (no room, time-out 0), -ETIMEDOUT, -EINTR (a signal handler ran; call again), -EBUSY (a reservation is
  * open), -EMSGSIZE (larger than half the lane: see sluice_producer_geometry), -E2BIG (too many tensors or dimensions),
  * -EOVERFLOW (a shape's product overflows), -EINVAL (no tensors, a name, a dtype, a negative dimension),

@@ -52,6 +52,12 @@ static struct steady *steady_of(struct steady *all, long pid)
 	check_failed("more processes than expected", __FILE__, __LINE__);
 }
 
+/* A look whether the others live: is this still the control object, and which of its locks are held? */
+static bool is_look(const char *call)
+{
+	return strstr(call, "F_OFD_GETLK") || !strncmp(call, "fstat(", 6) || !strncmp(call, "newfstatat(", 11);
+}
+
 /* Lines look like: 4711 futex(...) = 0. Exits (+), signals (-) and ends of calls that began further up (<) are none. */
 static void read_trace(const char *path, struct steady *all)
 {
@@ -66,7 +72,7 @@ static void read_trace(const char *path, struct steady *all)
 		call += strspn(call, " ");
 		if (!strncmp(call, "write(-1,", 9)) {
 			steady->marks++;
-		} else if (steady->marks == 1 && strstr(call, "F_OFD_GETLK")) {
+		} else if (steady->marks == 1 && is_look(call)) {
 			steady->looks++;
 		} else if (steady->marks == 1 && !strchr("+-<", *call)) {
 			print_error("in the steady part: %s", line);

@@ -75,21 +75,24 @@ static void the_longest_file_name_is_not_cut(void **state)
 	check(strlen(file) < LAYOUT_NAME_BYTES - 1 && strcmp(file + strlen(file) - strlen(end), end) == 0);
 }
 
-static void a_lanes_file_name_tells_the_channels_id(void **state)
+static void a_lanes_file_name_tells_whose_it_is(void **state)
 {
 	static const uint64_t ids[] = {0, 1, 0x4711, UINT64_C(1) << 63, UINT64_MAX};
 	char file[LAYOUT_NAME_BYTES];
 	uint64_t id = 4711;
+	uint32_t slot = 0, incarnation = 0;
 
 	(void)state;
 	layout_control_name("a.1.2", file);
-	check(!layout_lane_channel(file, &id) && id == 4711);
-	check(!layout_lane_channel("sluice.a+", &id) && id == 4711);
-	check(!layout_lane_channel("sluice.a+x.1.2.data", &id) && id == 4711);
+	check(!layout_lane_owner(file, &id, &slot, &incarnation) && id == 4711);
+	check(!layout_lane_owner("sluice.a+", &id, &slot, &incarnation) && id == 4711);
+	check(!layout_lane_owner("sluice.a+x.1.2.data", &id, &slot, &incarnation) && id == 4711);
 	for (unsigned i = 0; i < COUNT_OF(ids); i++) {
 		layout_lane_name("a.1.2", ids[i], 3, 4, LAYOUT_CLAIMS, file);
-		check(layout_lane_channel(file, &id));
+		check(layout_lane_owner(file, &id, &slot, &incarnation));
 		check_equal(ids[i], id);
+		check_equal(3, slot);
+		check_equal(4, incarnation);
 	}
 }
 
@@ -533,7 +536,7 @@ int main(void)
 		promise(of_all_bytes_64_may_start_a_name_and_65_go_on),
 		promise(a_file_name_tells_its_channel_and_kind),
 		promise(the_longest_file_name_is_not_cut),
-		promise(a_lanes_file_name_tells_the_channels_id),
+		promise(a_lanes_file_name_tells_whose_it_is),
 		promise(objects_of_a_channel_have_names_of_their_own),
 		promise(other_files_are_not_taken_for_sluices),
 		promise(a_claim_word_gives_back_every_field_at_its_limits),
