@@ -227,6 +227,8 @@ static bool nobody_lives(struct channel *channel)
 static void remove_if_last(struct channel *channel)
 {
 	struct lane_table table = channel_lane_table(channel);
+	/* The dead that nobody noticed so far keep their lanes from going, and nobody may come who does. */
+	(void)recover_dead(&table, channel->control_fd, LAYOUT_SLOTS, channel->config.max_deliveries);
 	if (!lane_table_retire_all(&table) || (channel->config.flags & SLUICE_PERSISTENT) != 0 ||
 		!nobody_lives(channel))
 		return;

@@ -501,18 +501,17 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 {
 	for (;;) {
 		enum waiter_next next = waiter_step(waiter);
-		if ((consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel)) {
-			/* What the last one published before it went comes first. */
-			int last = look_at_all(consumer, budget, ret_message);
-			return last != LOOK_NOTHING ? last : -EPIPE;
-		}
-		if (next == WAITER_OVER)
-			return deadline_error(&waiter->deadline);
 		if (waiter->now_ns != 0)
 			look_after_others(consumer, waiter->now_ns);
 		if (next == WAITER_SLEEP)
 			doorbell_arm(consumer->channel.bell);
+		/* Before the look (M2), which so sees all that those who are gone did (M1, X1). */
+		bool gone = (consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel);
+		if (next == WAITER_OVER && !gone)
+			return deadline_error(&waiter->deadline);
 		int result = look_at_all(consumer, budget, ret_message);
+		if (result == LOOK_NOTHING && gone)
+			result = -EPIPE;
 		if (result != LOOK_NOTHING) {
 			if (next == WAITER_SLEEP)
 				doorbell_disarm(consumer->channel.bell);

@@ -252,18 +252,19 @@ static int wait_for_room(
 	look_after_if_due(producer);
 	for (;;) {
 		enum waiter_next next = waiter_step(&waiter);
-		if (producer->report_gone && peers_are_gone(&producer->channel))
-			return find_room(producer, bytes, ret_room) ? 0 : -EPIPE; /* the last one may have made room */
-		if (next == WAITER_OVER)
-			return deadline_error(&waiter.deadline);
 		if (waiter.now_ns != 0)
 			look_after_others(producer, waiter.now_ns);
 		if (next == WAITER_SLEEP)
 			doorbell_arm(producer->channel.bell);
-		if (find_room(producer, bytes, ret_room)) {
+		/* Before the look (M2), which so sees all that those who are gone released (M1, X1). */
+		bool gone = producer->report_gone && peers_are_gone(&producer->channel);
+		if (next == WAITER_OVER && !gone)
+			return deadline_error(&waiter.deadline);
+		bool found = find_room(producer, bytes, ret_room);
+		if (found || gone) {
 			if (next == WAITER_SLEEP)
 				doorbell_disarm(producer->channel.bell);
-			return 0;
+			return found ? 0 : -EPIPE;
 		}
 		if (next == WAITER_SPIN)
 			continue;
