@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls that are cut short, each with the scene in which it is made. */
+#ifndef CRASH_CALLS_H
+#define CRASH_CALLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "stage.h"
+
+enum call_traits {
+	LONG = 1,        /* many instructions: sampled unless all are asked for */
+	EITHER_KIND = 2, /* inline messages too */
+	GATE = 4,        /* it may hold the gate: opening and leaving may have to wait for it */
+	ORPHANS = 8,     /* its death may leave files that only sluice_channel_collect removes */
+	READS = 16,      /* the subject is a consumer throughout */
+	JOINS = 32,      /* the subject becomes a consumer in this call */
+	LEAVES = 64,     /* the subject ceases to be a consumer in this call */
+	QUEUE_ONLY = 128,
+	STOP_ONLY = 256,   /* nothing to be seen when it is killed */
+	DROPS = 512,       /* it may remove messages that nobody received */
+	TAKE_BACK = 1024,  /* what it holds is taken back while it is stopped */
+	DIES_DURING = 2048 /* members die before the call and are found during it */
+};
+
+struct call {
+	const char *name;
+	const void *function; /* its first instruction is the first point */
+	unsigned traits;      /* enum call_traits */
+	/* Each may be NULL but `run`. The harness, before the subject starts; the subject; the harness; the subject. */
+	void (*before)(struct stage *stage);
+	void (*prepare)(struct stage *stage);
+	void (*between)(struct stage *stage);
+	void (*run)(struct stage *stage);
+	void (*finish)(struct stage *stage); /* only where it was stopped: leaves cleanly */
+};
+
+extern const struct call calls[];
+extern const size_t call_count;
+
+#endif
