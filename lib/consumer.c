@@ -425,7 +425,7 @@ static int look(struct sluice_consumer *consumer, uint64_t budget, const struct 
 static bool producers_are_gone(const struct sluice_consumer *consumer)
 {
 	const struct layout_control *control = consumer->channel.control;
-	/* N2: before M2, pairs with N1 in channel_leave: whoever is counted here is seen to be gone below */
+	/* N2: before M2, pairs with N1 in give_up_slot: whoever is counted here is seen to be gone below */
 	if (atomic_load_acquire(&control->epochs.producers_closed) < consumer->expected_producers)
 		return false;
 	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
