@@ -243,7 +243,7 @@ static int collect_channel(struct hold *hold, const char *file, uint32_t flags, 
 	int swept = lane_table_sweep(&table);
 	if (swept < 0)
 		return swept;
-	collected->files = (uint32_t)swept;
+	collected->files = 2 * collected->lanes + (uint32_t)swept;
 	if (check_unused(hold->control_fd) != 0)
 		return 0; /* in use */
 	bool drop = (flags & SLUICE_COLLECT_DROP) != 0;
@@ -288,7 +288,7 @@ int sluice_channel_collect(
 	bool missing = error == -ENOENT;
 	if (error == 0 || missing) {
 		error = lane_table_each_file(hold.directory_fd, name, remove_lane_file, &removal);
-		collected.files += removal.files + collected.channel + 2 * (collected.channel ? 0 : collected.lanes);
+		collected.files += removal.files + collected.channel;
 		if (error == 0 && missing && removal.files == 0)
 			error = -ENOENT;
 	}
