@@ -1,479 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Consumers: turns over lanes, waiting, receiving and releasing. */
-#include <sluice/consumer.h>
+/* Consumers: waiting, receiving, releasing, opening and closing. */
+#include "consumer.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "atomic.h"
-#include "channel.h"
 #include "clock.h"
-#include "consumer_lane.h"
-#include "handle.h"
-#include "message.h"
+#include "lane_table.h"
 #include "peers.h"
 #include "recover.h"
-#include "roster.h"
-#include "stats.h"
 #include "waiter.h"
 
 #define DEFAULT_QUANTUM_MESSAGES 32
 #define DEFAULT_QUANTUM_BYTES    (UINT64_C(1) << 20)
 
-struct sluice_consumer {
-	struct handle handle;
-	struct message_pool pool; /* outlives close: see message_pool */
-	struct channel channel;
-	struct layout_consumer_page *page;
-	struct consumer_lane
-		*lanes[LAYOUT_LANES]; /* the first `lane_count` are attached, the next `spare_count` are not */
-	uint32_t lane_count;
-	uint32_t spare_count;
-	uint32_t lanes_changed;                /* counts changes of the order above */
-	struct lane_key refused[LAYOUT_LANES]; /* by table index: lanes that could not be attached, told once */
-	uint64_t lanes_epoch;
-	uint64_t redelivery_epoch;
-	uint32_t current; /* whose turn it is */
-	uint32_t turn_messages;
-	uint64_t turn_bytes;
-	uint32_t quantum_messages;
-	uint64_t quantum_bytes;
-	uint32_t flags;
-	uint32_t expected_producers;
-	int64_t spin_ns;
-	struct sampler liveness; /* when a consumer that never waits looks after the others */
-	int pending_error;       /* found while something else was under way */
-	bool ordered;
-	bool has_fault;
-	struct sluice_fault fault;
-};
-
-/* ---- faults ---- */
-
-static int note_fault(struct sluice_consumer *consumer, const struct consumer_lane *lane, struct lane_fault fault)
-{
-	consumer->fault = (struct sluice_fault){
-		.slot = lane->key.slot,
-		.incarnation = lane->key.incarnation,
-		.pid = lane->objects.geometry.pid,
-		.sequence = fault.sequence,
-	};
-	memcpy(consumer->fault.program, lane->objects.geometry.program, sizeof consumer->fault.program);
-	consumer->fault.program[sizeof consumer->fault.program - 1] = '\0';
-	snprintf(consumer->fault.reason, sizeof consumer->fault.reason, "%s", fault.reason);
-	consumer->has_fault = true;
-	stats_add(&consumer->page->faults, 1);
-	return -EBADMSG;
-}
-
-/* ---- waking ---- */
-
-static void wake_producer(struct sluice_consumer *consumer, uint32_t slot)
-{
-	struct layout_control *control = consumer->channel.control;
-	if (__builtin_expect(!doorbell_slot_is_armed(&control->sleeping_producers, slot), 1))
-		return;
-	if (doorbell_ring(doorbell_of(control->bells, &control->sleeping_producers, slot)))
-		atomic_add_relaxed(&consumer->page->wakeups_sent, UINT64_C(1)); /* relaxed: a figure for people */
-}
-
-/* ---- which lanes there are ---- */
-
-static bool has_lane(const struct sluice_consumer *consumer, struct lane_key key)
-{
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		if (consumer->lanes[i]->key.slot == key.slot && consumer->lanes[i]->key.incarnation == key.incarnation)
-			return true;
-	return false;
-}
-
-static bool holds_messages_of(const struct sluice_consumer *consumer, const struct consumer_lane *lane)
-{
-	for (uint32_t i = 0; i < consumer->pool.count; i++) {
-		const struct sluice_message *message = consumer->pool.messages[i];
-		if (message_state(message) == MESSAGE_HELD && message->of.held.lane == lane)
-			return true;
-	}
-	return false;
-}
-
-/* Lets go of lanes that were taken away. One whose release is on its last lines in another thread goes the next time. */
-static bool drop_gone_lanes(struct sluice_consumer *consumer)
-{
-	bool all = true;
-	for (uint32_t i = 0; i < consumer->lane_count;) {
-		struct consumer_lane *lane = consumer->lanes[i];
-		bool gone = !lane_table_has(consumer->channel.control, lane->key);
-		if (gone && !holds_messages_of(consumer, lane)) {
-			consumer_lane_detach(lane);
-			consumer->lanes[i] = consumer->lanes[--consumer->lane_count];
-			consumer->lanes[consumer->lane_count] = lane;
-			consumer->spare_count++;
-			consumer->lanes_changed++;
-			continue;
-		}
-		all &= !gone;
-		i++;
-	}
-	if (consumer->current >= consumer->lane_count)
-		consumer->current = 0;
-	return all;
-}
-
-/* An unattached struct at the end of the attached ones. */
-static struct consumer_lane *spare_lane(struct sluice_consumer *consumer)
-{
-	if (consumer->spare_count == 0) {
-		consumer->lanes[consumer->lane_count] = calloc(1, sizeof(struct consumer_lane));
-		if (consumer->lanes[consumer->lane_count] == NULL)
-			return NULL;
-		consumer->spare_count = 1;
-	}
-	return consumer->lanes[consumer->lane_count];
-}
-
-static bool was_refused(const struct sluice_consumer *consumer, uint32_t index, struct lane_key key)
-{
-	return consumer->refused[index].slot == key.slot && consumer->refused[index].incarnation == key.incarnation;
-}
-
-/* A lane that cannot be attached is told once as a fault and then left alone. */
-static void refuse_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, struct lane_fault fault)
-{
-	struct consumer_lane nowhere = {.key = key};
-	const struct layout_member *member = &consumer->channel.control->members[key.slot % LAYOUT_SLOTS];
-	if (roster_look(member).incarnation == key.incarnation) {
-		nowhere.objects.geometry.pid = member->pid;
-		memcpy(nowhere.objects.geometry.program, member->program, sizeof member->program);
-	}
-	consumer->refused[index] = key;
-	consumer->pending_error = note_fault(consumer, &nowhere, fault);
-}
-
-static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, bool newest)
-{
-	struct lane_fault fault = {"objects that this user may not open", UINT64_MAX};
-	struct consumer_lane *lane = consumer->lane_count < LAYOUT_LANES ? spare_lane(consumer) : NULL;
-	if (lane == NULL)
-		return -ENOMEM;
-	int error = consumer_lane_attach(lane, &consumer->channel, key, newest, &fault);
-	if (error == -ENOENT)
-		return 0; /* it went while we looked; the epoch tells */
-	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
-		return error; /* ours to mend, and to be tried again */
-	if (error != 0) {
-		refuse_lane(consumer, index, key, fault);
-		return 0;
-	}
-	consumer->lane_count++;
-	consumer->spare_count--;
-	consumer->lanes_changed++;
-	if (lane->broadcast) /* its producer waited for us to look; the cursor's move ended with a full fence, D3 */
-		wake_producer(consumer, key.slot);
-	return 1;
-}
-
-/* Brings the attached lanes in step with the table. Returns how many are new, or a negative errno. */
-static int sync_lanes(struct sluice_consumer *consumer, bool newest)
-{
-	/* E2: before L2, pairs with E1 in lane_table_link: whoever sees the epoch sees the entries */
-	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.lanes);
-	if (epoch == consumer->lanes_epoch)
-		return 0;
-	int attached = 0;
-	bool all = drop_gone_lanes(consumer);
-	for (uint32_t i = 0; i < LAYOUT_LANES; i++) {
-		struct lane_key key;
-		if (!lane_table_entry(consumer->channel.control, i, &key) || has_lane(consumer, key) ||
-			was_refused(consumer, i, key))
-			continue;
-		int result = attach_lane(consumer, i, key, newest);
-		if (result < 0)
-			return result;
-		attached += result;
-	}
-	if (all)
-		consumer->lanes_epoch = epoch;
-	return attached;
-}
-
-static void rescan(struct sluice_consumer *consumer)
-{
-	consumer->lanes_changed++; /* what was found before is no longer where the lanes look */
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		consumer_lane_rescan(consumer->lanes[i]);
-}
-
-/* Looks from the start of each lane for what others gave back. True if there was a reason to. */
-static bool rescan_returned(struct sluice_consumer *consumer)
-{
-	/* R2: before C2, pairs with R1 in give_back: whoever sees the epoch sees the claim words that were returned */
-	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
-	if (epoch == consumer->redelivery_epoch)
-		return false;
-	consumer->redelivery_epoch = epoch;
-	rescan(consumer);
-	return true;
-}
-
-static bool any_drained(const struct sluice_consumer *consumer)
-{
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		if (consumer_lane_is_drained(consumer->lanes[i], consumer->channel.control))
-			return true;
-	return false;
-}
-
-/* Takes away lanes that ended and are drained, unless somebody is at the gate: then the next turn does. */
-static void retire_drained(struct sluice_consumer *consumer)
-{
-	if (!any_drained(consumer) || channel_lock_gate(&consumer->channel, 0) != 0)
-		return;
-	struct lane_table table = channel_lane_table(&consumer->channel);
-	lane_table_retire_all(&table);
-	channel_unlock_gate(&consumer->channel);
-}
-
-/*
- * What is done between turns and before sleeping: new lanes, returned messages, drained lanes. Returns 1 if there may be
- * something new to receive, 0, or a negative errno.
- */
-static int between_turns(struct sluice_consumer *consumer)
-{
-	int attached = sync_lanes(consumer, false);
-	if (attached < 0)
-		return attached;
-	bool returned = consumer->channel.config.mode == SLUICE_QUEUE && rescan_returned(consumer);
-	retire_drained(consumer);
-	return attached > 0 || returned || consumer->pending_error != 0;
-}
-
-/* ---- taking ---- */
-
-/* The budget of a call that takes one message, whatever it is; that of a batch is always less. */
-#define ANY_MESSAGE UINT64_MAX
-
-/* What one look for a message came to. */
-enum look {
-	LOOK_NOTHING = 0,
-	LOOK_TAKEN = 1,
-	LOOK_TOO_LARGE = 2 /* the next one is over the caller's budget */
-};
-
-static int fault_of(struct sluice_consumer *consumer, struct consumer_lane *lane, enum consumer_lane_found found,
-	struct lane_fault fault)
-{
-	if (found == LANE_OVERTAKEN) {
-		if (!peers_count_me(&consumer->channel))
-			return -ESTALE; /* producers go on without the dead */
-		consumer_lane_give_up(lane);
-	}
-	return note_fault(consumer, lane, fault);
-}
-
-static void account(struct sluice_consumer *consumer, struct consumer_lane *lane, struct sluice_message *message)
-{
-	stats_add(&consumer->page->received_messages, 1);
-	stats_add(&consumer->page->received_bytes, lane->bytes);
-	if (message->stamps.publish_ns != 0) {
-		message->stamps.receive_ns = clock_monotonic_ns();
-		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
-	}
-	message_set_state(message, MESSAGE_HELD);
-}
-
-/* Takes what was just found in `lane`. */
-static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
-	const struct sluice_message **ret_message)
-{
-	/* One poisoned message must not condemn its neighbours: what was delivered before is delivered alone. */
-	if (lane->bytes > budget || (lane->repeated && budget != ANY_MESSAGE))
-		return LOOK_TOO_LARGE;
-	struct sluice_message *message = message_pool_take(&consumer->pool, &consumer->handle);
-	if (message == NULL)
-		return -ENOMEM;
-	struct lane_fault fault;
-	enum consumer_lane_found found = consumer_lane_take(lane, message, &fault);
-	if (found == LANE_EMPTY)
-		return LOOK_NOTHING;
-	if (found != LANE_FOUND) {
-		wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
-		return fault_of(consumer, lane, found, fault);
-	}
-	account(consumer, lane, message);
-	*ret_message = message;
-	return LOOK_TAKEN;
-}
-
-static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
-	const struct sluice_message **ret_message)
-{
-	for (;;) {
-		struct lane_fault fault;
-		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
-		if (found == LANE_EMPTY)
-			return LOOK_NOTHING;
-		if (found != LANE_FOUND)
-			return fault_of(consumer, lane, found, fault);
-		int result = take(consumer, lane, budget, ret_message);
-		if (result != LOOK_NOTHING)
-			return result;
-	}
-}
-
-static void next_lane(struct sluice_consumer *consumer)
-{
-	consumer->current = consumer->current + 1 < consumer->lane_count ? consumer->current + 1 : 0;
-	consumer->turn_messages = 0;
-	consumer->turn_bytes = 0;
-}
-
-/* Counts a message against its lane's turn; a lane whose turn is over must not keep others, old or new, waiting. */
-static int count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
-{
-	consumer->turn_bytes += lane->bytes;
-	if (++consumer->turn_messages < consumer->quantum_messages && consumer->turn_bytes < consumer->quantum_bytes)
-		return 0;
-	next_lane(consumer);
-	int result = between_turns(consumer);
-	return result < 0 ? result : 0;
-}
-
-static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
-{
-	for (uint32_t i = 0; i < consumer->lane_count; i++) {
-		struct consumer_lane *lane = consumer->lanes[consumer->current];
-		int result = take_from(consumer, lane, budget, ret_message);
-		if (result == LOOK_TAKEN) {
-			int error = count_turn(consumer, lane);
-			if (error < 0)
-				consumer->pending_error = error; /* this message is taken all the same */
-		}
-		if (result != LOOK_NOTHING)
-			return result;
-		next_lane(consumer);
-	}
-	return LOOK_NOTHING;
-}
-
-/* The attached lane whose next message has the lowest ticket; looks only at those in `which`, and takes those out. */
-static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LANES], struct consumer_lane **best)
-{
-	for (uint32_t i = 0; i < consumer->lane_count; i++) {
-		struct consumer_lane *lane = consumer->lanes[i];
-		struct lane_fault fault;
-		if (!which[i])
-			continue;
-		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
-		if (found == LANE_EMPTY)
-			continue;
-		if (found != LANE_FOUND)
-			return fault_of(consumer, lane, found, fault);
-		which[i] = false;
-		if (*best == NULL || lane->ticket < (*best)->ticket)
-			*best = lane;
-	}
-	return 0;
-}
-
-/*
- * Hands out the oldest. A lane that was empty when we looked may have got an older message before another lane got the one
- * that we found: whatever was published before the message in hand is visible now, so one more look at the empty lanes,
- * and at the table of lanes, finds it.
- */
-static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
-{
-	for (;;) {
-		bool which[LAYOUT_LANES];
-		struct consumer_lane *best = NULL;
-		memset(which, true, sizeof which);
-		int result = lowest_ticket(consumer, which, &best);
-		if (result < 0 || best == NULL)
-			return result;
-		uint32_t before = consumer->lanes_changed;
-		int changed = between_turns(consumer);
-		if (changed < 0)
-			return changed;
-		if (consumer->lanes_changed != before || (changed > 0 && consumer->pending_error == 0))
-			continue; /* other lanes, or messages to look at again */
-		/* O2: the second look (C1), pairs with O1 in sluice_publish */
-		result = lowest_ticket(consumer, which, &best);
-		if (result < 0)
-			return result;
-		result = take(consumer, best, budget, ret_message);
-		if (result != LOOK_NOTHING)
-			return result;
-	}
-}
-
-static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
-{
-	if (__builtin_expect(consumer->pending_error != 0, 0)) {
-		int error = consumer->pending_error;
-		consumer->pending_error = 0;
-		return error;
-	}
-	return consumer->ordered ? look_by_order(consumer, budget, ret_message)
-				 : look_by_turns(consumer, budget, ret_message);
-}
-
-/* ---- end of stream ---- */
-
-/* Enough producers have closed cleanly, none is there, and none died without being replaced. */
-static bool producers_are_gone(const struct sluice_consumer *consumer)
-{
-	const struct layout_control *control = consumer->channel.control;
-	/* N2: before M2, pairs with N1 in give_up_slot: whoever is counted here is seen to be gone below */
-	if (atomic_load_acquire(&control->epochs.producers_closed) < consumer->expected_producers)
-		return false;
-	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
-		struct roster_view view = roster_look(&control->members[slot]);
-		if (view.role == SLUICE_ROLE_PRODUCER &&
-			(view.state == LAYOUT_MEMBER_ALIVE || view.state == LAYOUT_MEMBER_DEAD))
-			return false;
-	}
-	return true;
-}
-
-/*
- * 1 at the end of the stream, 0 if not, or a negative errno. The roster first: a producer that is gone by now linked its
- * lane before it went, so the table then has every lane there is.
- */
-static int is_over(struct sluice_consumer *consumer)
-{
-	if ((consumer->flags & SLUICE_END_OF_STREAM) == 0 || !producers_are_gone(consumer))
-		return 0;
-	int changed = between_turns(consumer);
-	if (changed != 0)
-		return changed < 0 ? changed : 0;
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		if (!consumer_lane_is_finished(consumer->lanes[i], consumer->channel.control))
-			return 0;
-	return 1;
-}
-
 /* ---- waiting ---- */
-
-/* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
-static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
-{
-	/* Epochs that never stand still are no reason to miss a deadline. */
-	for (int round = 0; round < 16; round++) {
-		int result = look(consumer, budget, ret_message);
-		if (result != LOOK_NOTHING)
-			return result;
-		result = between_turns(consumer);
-		if (result < 0)
-			return result;
-		if (result > 0)
-			continue;
-		result = is_over(consumer);
-		return result > 0 ? -ENODATA : result;
-	}
-	return LOOK_NOTHING;
-}
 
 /* What a consumer does for the channel now and then. */
 static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
@@ -484,7 +26,7 @@ static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 	if (!due || channel->config.mode == SLUICE_BROADCAST)
 		return;
 	/* Also for what somebody gave back who was stopped or died before he could say so (R1). */
-	rescan(consumer);
+	consumer_rescan(consumer);
 	if (channel->config.take_back_ns == 0)
 		return;
 	struct lane_table table = channel_lane_table(channel);
@@ -509,7 +51,7 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 		bool gone = (consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel);
 		if (next == WAITER_OVER && !gone)
 			return deadline_error(&waiter->deadline);
-		int result = look_at_all(consumer, budget, ret_message);
+		int result = consumer_look_at_all(consumer, budget, ret_message);
 		if (result == LOOK_NOTHING && gone)
 			result = -EPIPE;
 		if (result != LOOK_NOTHING) {
@@ -540,9 +82,9 @@ static void look_after_if_due(struct sluice_consumer *consumer)
 static int receive_one(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
 	look_after_if_due(consumer);
-	int result = look(consumer, ANY_MESSAGE, ret_message);
+	int result = consumer_look(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING)
-		result = look_at_all(consumer, ANY_MESSAGE, ret_message);
+		result = consumer_look_at_all(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING) {
 		struct waiter waiter = waiter_for(timeout_ns, consumer->spin_ns);
 		result = wait_for_message(consumer, &waiter, ANY_MESSAGE, ret_message);
@@ -602,7 +144,7 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 		}
 		if (next == WAITER_SLEEP)
 			doorbell_arm(consumer->channel.bell);
-		int result = look_at_all(consumer, budget, &messages[count]);
+		int result = consumer_look_at_all(consumer, budget, &messages[count]);
 		bool stop = result != LOOK_NOTHING || starves_producer(consumer, messages, count);
 		if (stop && next == WAITER_SLEEP)
 			doorbell_disarm(consumer->channel.bell);
@@ -646,7 +188,7 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	while (count < max_messages) {
 		uint64_t taken = max_bytes != 0 ? batch_bytes(ret_messages[count - 1]) : 0;
 		left = taken < left ? left - taken : 0;
-		result = look(consumer, left, &ret_messages[count]);
+		result = consumer_look(consumer, left, &ret_messages[count]);
 		if (result == LOOK_NOTHING && linger_ns > 0)
 			result = linger(consumer, &waiter, left, ret_messages, count);
 		if (result != LOOK_TAKEN)
@@ -681,7 +223,7 @@ int sluice_release(const struct sluice_message *const_message)
 	message_set_state(message, MESSAGE_NONE);
 	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	if (release.moved)
-		wake_producer(consumer, lane.slot);
+		consumer_wake_producer(consumer, lane.slot);
 	/*
 	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this look
 	 * rings them itself.
@@ -731,24 +273,6 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
 }
 
-static void depart_lanes(struct sluice_consumer *consumer)
-{
-	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		consumer_lane_depart(consumer->lanes[i]);
-}
-
-static void forget_lanes(struct sluice_consumer *consumer)
-{
-	for (uint32_t i = 0; i < consumer->lane_count + consumer->spare_count; i++) {
-		if (consumer->lanes[i]->attached)
-			consumer_lane_detach(consumer->lanes[i]);
-		free(consumer->lanes[i]->schemas);
-		free(consumer->lanes[i]);
-	}
-	consumer->lane_count = 0;
-	consumer->spare_count = 0;
-}
-
 int sluice_consumer_open(
 	const char *name, const struct sluice_consumer_options *options, struct sluice_consumer **ret_consumer)
 {
@@ -770,10 +294,10 @@ int sluice_consumer_open(
 		return error;
 	}
 	set_up(consumer, options);
-	error = sync_lanes(consumer, (options->flags & SLUICE_START_NEWEST) != 0);
+	error = consumer_sync_lanes(consumer, (options->flags & SLUICE_START_NEWEST) != 0);
 	if (error < 0) {
-		depart_lanes(consumer);
-		forget_lanes(consumer);
+		consumer_depart_lanes(consumer);
+		consumer_forget_lanes(consumer);
 		channel_leave(&consumer->channel, false);
 		handle_retire(&consumer->handle);
 		return error;
@@ -811,8 +335,8 @@ int sluice_consumer_close(struct sluice_consumer *consumer)
 	if (error != 0)
 		return error;
 	give_back(consumer);
-	depart_lanes(consumer);
-	forget_lanes(consumer);
+	consumer_depart_lanes(consumer);
+	consumer_forget_lanes(consumer);
 	error = channel_leave(&consumer->channel, true);
 	handle_retire(&consumer->handle);
 	return error;

@@ -116,8 +116,9 @@ int lane_table_link(const struct lane_table *table, struct lane_key key, struct 
 	struct layout_lane_entry *entry = &table->control->lanes[index];
 	atomic_store_relaxed(&entry->slot, key.slot); /* relaxed: published by L1 */
 	atomic_store_relaxed(&entry->incarnation, key.incarnation);
-	atomic_store_release(&entry->state, LAYOUT_LANE_LINKED);     /* L1: linked, pairs with L2 in lane_table_entry */
-	atomic_add_full(&table->control->epochs.lanes, UINT64_C(1)); /* E1: after L1, pairs with E2 in sync_lanes */
+	atomic_store_release(&entry->state, LAYOUT_LANE_LINKED); /* L1: linked, pairs with L2 in lane_table_entry */
+	atomic_add_full(
+		&table->control->epochs.lanes, UINT64_C(1)); /* E1: after L1, pairs with E2 in consumer_sync_lanes */
 	return 0;
 }
 

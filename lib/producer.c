@@ -14,20 +14,12 @@
 #include "lane_table.h"
 #include "message.h"
 #include "peers.h"
+#include "plan.h"
 #include "plant.h"
 #include "recover.h"
 #include "stats.h"
 #include "tensor.h"
 #include "waiter.h"
-
-/* Where the tensors of a message go. */
-struct plan {
-	uint64_t bytes; /* of the payload ring; 0 if it rides in the descriptor */
-	bool wide;      /* dimensions do not fit the descriptor */
-	bool inside;    /* payload in the descriptor */
-	uint64_t tensor_bytes[SLUICE_MAX_TENSORS];
-	uint64_t offsets[SLUICE_MAX_TENSORS];
-};
 
 struct sluice_producer {
 	struct handle handle;
@@ -283,48 +275,6 @@ static int wait_for_room(
 
 /* ---- reserve ---- */
 
-static int plan_sizes(const struct sluice_tensor_spec *specs, size_t count, struct plan *plan, uint32_t *ret_dims)
-{
-	uint32_t dims = 0;
-	plan->wide = false;
-	for (size_t i = 0; i < count; i++) {
-		uint32_t element_bytes = tensor_element_bytes(specs[i].dtype);
-		if (specs[i].ndim > SLUICE_MAX_DIMENSIONS)
-			return -E2BIG;
-		if (element_bytes == 0)
-			return -EINVAL;
-		int error = tensor_bytes(specs[i].shape, specs[i].ndim, element_bytes, &plan->tensor_bytes[i]);
-		if (error != 0)
-			return error;
-		for (uint32_t k = 0; k < specs[i].ndim; k++)
-			plan->wide |= specs[i].shape[k] > UINT32_MAX;
-		dims += specs[i].ndim;
-	}
-	*ret_dims = dims;
-	return 0;
-}
-
-static int plan_message(
-	const struct lane_writer *writer, const struct sluice_tensor_spec *specs, size_t count, struct plan *plan)
-{
-	uint32_t dims;
-	int error = plan_sizes(specs, count, plan, &dims);
-	if (error != 0)
-		return error;
-	plan->wide |= dims + count - 1 > LAYOUT_DIMS;
-	uint64_t largest = lane_writer_largest(writer);
-	uint64_t end = plan->wide ? (dims + count) * sizeof(uint64_t) : 0;
-	for (size_t i = 0; i < count; i++) {
-		plan->offsets[i] = align_up(end, writer->alignment);
-		if (plan->tensor_bytes[i] > largest || plan->offsets[i] > largest - plan->tensor_bytes[i])
-			return -EMSGSIZE;
-		end = plan->offsets[i] + plan->tensor_bytes[i];
-	}
-	plan->inside = !plan->wide && end <= LAYOUT_INLINE_BYTES && (writer->alignment == 64 || end == 0);
-	plan->bytes = plan->inside ? 0 : align_up(end, writer->alignment);
-	return 0;
-}
-
 static bool matches(const struct lane_schema *schema, const struct sluice_tensor_spec *specs, size_t count)
 {
 	if (schema->tensor_count != count)
@@ -422,7 +372,8 @@ static int plan_reservation(struct sluice_producer *producer, const struct sluic
 	if (__builtin_expect(repeats_last(producer, specs, count), 1))
 		return 0;
 	struct plan plan = {0};
-	int error = plan_message(&producer->writer, specs, count, &plan);
+	int error =
+		plan_message(specs, count, producer->writer.alignment, lane_writer_largest(&producer->writer), &plan);
 	if (error != 0)
 		return error;
 	int schema = find_schema(producer, specs, count);
@@ -615,7 +566,7 @@ int sluice_producer_close(struct sluice_producer *producer)
 	message_set_state(&producer->message, MESSAGE_NONE);
 	reclaim(producer); /* so that late joiners need not look at what is done with */
 	lane_writer_end(&producer->writer);
-	/* E1: ended, after F1, pairs with E2 in sync_lanes: consumers look whether it is drained */
+	/* E1: ended, after F1, pairs with E2 in consumer_sync_lanes: consumers look whether it is drained */
 	atomic_add_full(&producer->channel.control->epochs.lanes, UINT64_C(1));
 	lane_writer_stop(&producer->writer);
 	recover_watch_free(&producer->watch);

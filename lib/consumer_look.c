@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which message is next: turns over lanes or the oldest of all, and when there will be no more. */
+#include "consumer.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "atomic.h"
+#include "clock.h"
+#include "lane_table.h"
+#include "peers.h"
+#include "roster.h"
+
+/* ---- taking ---- */
+
+static int fault_of(struct sluice_consumer *consumer, struct consumer_lane *lane, enum consumer_lane_found found,
+	struct lane_fault fault)
+{
+	if (found == LANE_OVERTAKEN) {
+		if (!peers_count_me(&consumer->channel))
+			return -ESTALE; /* producers go on without the dead */
+		consumer_lane_give_up(lane);
+	}
+	return consumer_note_fault(consumer, lane, fault);
+}
+
+static void account(struct sluice_consumer *consumer, struct consumer_lane *lane, struct sluice_message *message)
+{
+	stats_add(&consumer->page->received_messages, 1);
+	stats_add(&consumer->page->received_bytes, lane->bytes);
+	if (message->stamps.publish_ns != 0) {
+		message->stamps.receive_ns = clock_monotonic_ns();
+		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
+	}
+	message_set_state(message, MESSAGE_HELD);
+}
+
+/* Takes what was just found in `lane`. */
+static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	/* One poisoned message must not condemn its neighbours: what was delivered before is delivered alone. */
+	if (lane->bytes > budget || (lane->repeated && budget != ANY_MESSAGE))
+		return LOOK_TOO_LARGE;
+	struct sluice_message *message = message_pool_take(&consumer->pool, &consumer->handle);
+	if (message == NULL)
+		return -ENOMEM;
+	struct lane_fault fault;
+	enum consumer_lane_found found = consumer_lane_take(lane, message, &fault);
+	if (found == LANE_EMPTY)
+		return LOOK_NOTHING;
+	if (found != LANE_FOUND) {
+		consumer_wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
+		return fault_of(consumer, lane, found, fault);
+	}
+	account(consumer, lane, message);
+	*ret_message = message;
+	return LOOK_TAKEN;
+}
+
+static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	for (;;) {
+		struct lane_fault fault;
+		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
+		if (found == LANE_EMPTY)
+			return LOOK_NOTHING;
+		if (found != LANE_FOUND)
+			return fault_of(consumer, lane, found, fault);
+		int result = take(consumer, lane, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+	}
+}
+
+static void next_lane(struct sluice_consumer *consumer)
+{
+	consumer->current = consumer->current + 1 < consumer->lane_count ? consumer->current + 1 : 0;
+	consumer->turn_messages = 0;
+	consumer->turn_bytes = 0;
+}
+
+/* Counts a message against its lane's turn; a lane whose turn is over must not keep others, old or new, waiting. */
+static int count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+{
+	consumer->turn_bytes += lane->bytes;
+	if (++consumer->turn_messages < consumer->quantum_messages && consumer->turn_bytes < consumer->quantum_bytes)
+		return 0;
+	next_lane(consumer);
+	int result = consumer_between_turns(consumer);
+	return result < 0 ? result : 0;
+}
+
+static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[consumer->current];
+		int result = take_from(consumer, lane, budget, ret_message);
+		if (result == LOOK_TAKEN) {
+			int error = count_turn(consumer, lane);
+			if (error < 0)
+				consumer->pending_error = error; /* this message is taken all the same */
+		}
+		if (result != LOOK_NOTHING)
+			return result;
+		next_lane(consumer);
+	}
+	return LOOK_NOTHING;
+}
+
+/* The attached lane whose next message has the lowest ticket; looks only at those in `which`, and takes those out. */
+static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LANES], struct consumer_lane **best)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[i];
+		struct lane_fault fault;
+		if (!which[i])
+			continue;
+		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
+		if (found == LANE_EMPTY)
+			continue;
+		if (found != LANE_FOUND)
+			return fault_of(consumer, lane, found, fault);
+		which[i] = false;
+		if (*best == NULL || lane->ticket < (*best)->ticket)
+			*best = lane;
+	}
+	return 0;
+}
+
+/*
+ * Hands out the oldest. A lane that was empty when we looked may have got an older message before another lane got the one
+ * that we found: whatever was published before the message in hand is visible now, so one more look at the empty lanes,
+ * and at the table of lanes, finds it.
+ */
+static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	for (;;) {
+		bool which[LAYOUT_LANES];
+		struct consumer_lane *best = NULL;
+		memset(which, true, sizeof which);
+		int result = lowest_ticket(consumer, which, &best);
+		if (result < 0 || best == NULL)
+			return result;
+		uint32_t before = consumer->lanes_changed;
+		int changed = consumer_between_turns(consumer);
+		if (changed < 0)
+			return changed;
+		if (consumer->lanes_changed != before || (changed > 0 && consumer->pending_error == 0))
+			continue; /* other lanes, or messages to look at again */
+		/* O2: the second look (C1), pairs with O1 in sluice_publish */
+		result = lowest_ticket(consumer, which, &best);
+		if (result < 0)
+			return result;
+		result = take(consumer, best, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+	}
+}
+
+int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	if (__builtin_expect(consumer->pending_error != 0, 0)) {
+		int error = consumer->pending_error;
+		consumer->pending_error = 0;
+		return error;
+	}
+	return consumer->ordered ? look_by_order(consumer, budget, ret_message)
+				 : look_by_turns(consumer, budget, ret_message);
+}
+
+/* ---- end of stream ---- */
+
+/* Enough producers have closed cleanly, none is there, and none died without being replaced. */
+static bool producers_are_gone(const struct sluice_consumer *consumer)
+{
+	const struct layout_control *control = consumer->channel.control;
+	/* N2: before M2, pairs with N1 in give_up_slot: whoever is counted here is seen to be gone below */
+	if (atomic_load_acquire(&control->epochs.producers_closed) < consumer->expected_producers)
+		return false;
+	for (uint32_t slot = 0; slot < LAYOUT_SLOTS; slot++) {
+		struct roster_view view = roster_look(&control->members[slot]);
+		if (view.role == SLUICE_ROLE_PRODUCER &&
+			(view.state == LAYOUT_MEMBER_ALIVE || view.state == LAYOUT_MEMBER_DEAD))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * 1 at the end of the stream, 0 if not, or a negative errno. The roster first: a producer that is gone by now linked its
+ * lane before it went, so the table then has every lane there is.
+ */
+static int is_over(struct sluice_consumer *consumer)
+{
+	if ((consumer->flags & SLUICE_END_OF_STREAM) == 0 || !producers_are_gone(consumer))
+		return 0;
+	int changed = consumer_between_turns(consumer);
+	if (changed != 0)
+		return changed < 0 ? changed : 0;
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (!consumer_lane_is_finished(consumer->lanes[i], consumer->channel.control))
+			return 0;
+	return 1;
+}
+
+/* ---- both ---- */
+
+/* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
+int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	/* Epochs that never stand still are no reason to miss a deadline. */
+	for (int round = 0; round < 16; round++) {
+		int result = consumer_look(consumer, budget, ret_message);
+		if (result != LOOK_NOTHING)
+			return result;
+		result = consumer_between_turns(consumer);
+		if (result < 0)
+			return result;
+		if (result > 0)
+			continue;
+		result = is_over(consumer);
+		return result > 0 ? -ENODATA : result;
+	}
+	return LOOK_NOTHING;
+}
