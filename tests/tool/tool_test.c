@@ -291,8 +291,52 @@ static void a_killed_member_is_shown_dead(void **state)
 	assert_int_equal(sluice_consumer_close(consumer), 0);
 	close(ready[0]);
 	close(ready[1]);
-	run("rm tokens");
+	/* The last one out cleaned up after the dead. */
+	run("stat tokens");
+	assert_int_equal(out.code, 1);
+}
+
+/* A producer that publishes a message and is killed: nobody is left. */
+static void leave_a_backlog_by_dying(void)
+{
+	pid_t child = fork();
+	if (!child) {
+		struct sluice_producer *producer = NULL;
+		struct sluice_tensor_spec spec = {"ids", SLUICE_INT32, 1, {4}};
+		struct sluice_message *message = NULL;
+		int error = sluice_producer_open("tokens", NULL, &producer);
+		error = error ? error : sluice_reserve(producer, &spec, 1, 0, &message);
+		error = error ? error : sluice_publish(message);
+		error = error ? error : raise(SIGKILL);
+		_exit(error != 0);
+	}
+	int status = 0;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+}
+
+static void gc_keeps_a_backlog_and_drops_it_when_told(void **state)
+{
+	(void)state;
+	leave_a_backlog_by_dying();
+	run("gc tokens --json");
 	assert_int_equal(out.code, 0);
+	struct json_object *document = parse(out.text);
+	struct json_object *channel = json_object_array_get_idx(get(document, "channels"), 0);
+	assert_number(channel, "dead_members", 1);
+	assert_number(channel, "files_removed", 0);
+	json_object_put(document);
+	run("gc tokens");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "nothing to do");
+	run("gc --drop");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "1 message dropped");
+	run("gc");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "no channels");
+	run("gc tokens");
+	assert_int_equal(out.code, 1);
 }
 
 static void looking_creates_nothing(void **state)
@@ -612,6 +656,7 @@ int main(int argc, char **argv)
 		CASE(stat_json_has_the_numbers),
 		CASE(stat_says_who_is_there),
 		CASE(a_killed_member_is_shown_dead),
+		CASE(gc_keeps_a_backlog_and_drops_it_when_told),
 		CASE(looking_creates_nothing),
 		CASE(an_unknown_name_brings_the_nearest_to_mind),
 		CASE(rm_refuses_while_members_live_and_works_after),
