@@ -25,8 +25,10 @@ static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 	peers_look_after(channel, now_ns);
 	if (!due || channel->config.mode == SLUICE_BROADCAST)
 		return;
-	/* Also for what somebody gave back who was stopped or died before he could say so (R1). */
-	consumer_rescan(consumer);
+	/* What somebody gave back who was stopped or died before he could say so (R1). */
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (consumer_lane_has_returned(consumer->lanes[i]))
+			consumer_rescan(consumer);
 	if (channel->config.take_back_ns == 0)
 		return;
 	struct lane_table table = channel_lane_table(channel);

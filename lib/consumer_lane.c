@@ -378,6 +378,20 @@ struct lane_release consumer_lane_release(struct sluice_message *message)
 
 /* ---- the rest ---- */
 
+bool consumer_lane_has_returned(const struct consumer_lane *lane)
+{
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	if (lane->next - tail > lane->reader.depth)
+		return false; /* behind the tail, or so far ahead that the tail cannot be: the next look sorts that out */
+	for (uint64_t sequence = tail; sequence != lane->next; sequence++) {
+		/* relaxed: only a reason to look again, which then reads it properly (C2) */
+		uint64_t word = atomic_load_relaxed(claim_of(lane, sequence));
+		if (layout_claim_decode(word).state == LAYOUT_RETURNED)
+			return true;
+	}
+	return false;
+}
+
 void consumer_lane_rescan(struct consumer_lane *lane)
 {
 	lane->next = lane_reader_tail(&lane->reader);

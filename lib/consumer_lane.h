@@ -92,6 +92,9 @@ struct lane_release {
 /* Releases a held message. Any thread. Touches nothing of the lane afterwards: it may be gone at once. */
 struct lane_release consumer_lane_release(struct sluice_message *message);
 
+/* Queue: true if a message that this consumer went past has been given back. Reads claim words only, 8 bytes a message. */
+bool consumer_lane_has_returned(const struct consumer_lane *lane);
+
 /* Starts over at the oldest message, to find what has been returned. Queue only. */
 void consumer_lane_rescan(struct consumer_lane *lane);
 

@@ -22,7 +22,7 @@ struct plan {
  * Plans a message of 1 to SLUICE_MAX_TENSORS tensors for a lane of that alignment, in which `largest` bytes are the most.
  * Returns 0, -E2BIG (too many dimensions), -EINVAL (dtype, negative dimension), -EOVERFLOW, -EMSGSIZE.
  */
-int plan_message(const struct sluice_tensor_spec *specs, size_t count, uint32_t alignment, uint64_t largest,
-	struct plan *plan);
+int plan_message(
+	const struct sluice_tensor_spec *specs, size_t count, uint32_t alignment, uint64_t largest, struct plan *plan);
 
 #endif
