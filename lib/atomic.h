@@ -31,10 +31,18 @@ static inline bool atomic_swap_exact(uint64_t *word, uint64_t expected, uint64_t
 	return __atomic_compare_exchange_n(word, &expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+#if defined(__SANITIZE_THREAD__)
+#define ATOMIC_CHECKED_BY_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ATOMIC_CHECKED_BY_THREAD_SANITIZER 1
+#endif
+#endif
+
 /* Orders every access before it against every access after it, also a store against a later load. */
 static inline void atomic_fence_full(void)
 {
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(ATOMIC_CHECKED_BY_THREAD_SANITIZER)
 	/* A locked operation on the stack costs a third of mfence and orders just the same for write-back memory. */
 	__asm__ __volatile__("lock; orq $0, (%%rsp)" ::: "memory", "cc");
 #else

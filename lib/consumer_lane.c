@@ -449,9 +449,12 @@ void consumer_lane_depart(struct consumer_lane *lane)
 		return;
 	uint64_t *departed = &lane->claims->departed.value;
 	uint64_t oldest = layout_cursor_sequence(lane->cursor_word);
-	/* relaxed: B2 below compares with what was read */
-	for (uint64_t seen = atomic_load_relaxed(departed); seen < oldest; seen = atomic_load_relaxed(departed))
-		if (atomic_swap_exact(departed, seen, oldest)) /* B2: before J0, pairs with B4 in broadcast_oldest */
+	/* As many can leave at one time, each of whom raises it once; more tries than that are against somebody hostile. */
+	for (uint32_t i = 0; i < LAYOUT_SLOTS; i++) {
+		uint64_t seen = atomic_load_relaxed(departed); /* relaxed: B2 compares with it */
+		/* B2: before J0, pairs with B4 in broadcast_oldest */
+		if (seen >= oldest || atomic_swap_exact(departed, seen, oldest))
 			break;
+	}
 	atomic_swap_exact(own_cursor(lane), lane->cursor_word, 0); /* B1: gone, pairs with B3 in lane_table_oldest */
 }

@@ -61,7 +61,8 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lane, uint64_t budget,
 	const struct sluice_message **ret_message)
 {
-	for (;;) {
+	/* As many as others can have taken before us; more is nobody's taking, and others have their turn. */
+	for (uint64_t i = 0; i < 2 * (uint64_t)lane->reader.depth; i++) {
 		struct lane_fault fault;
 		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
 		if (found == LANE_EMPTY)
@@ -72,6 +73,7 @@ static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lan
 		if (result != LOOK_NOTHING)
 			return result;
 	}
+	return LOOK_NOTHING;
 }
 
 static void next_lane(struct sluice_consumer *consumer)
@@ -136,7 +138,8 @@ static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LAN
  */
 static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
-	for (;;) {
+	/* Lanes that never stand still are no reason to miss a deadline. */
+	for (int round = 0; round < 16; round++) {
 		bool which[LAYOUT_LANES];
 		struct consumer_lane *best = NULL;
 		memset(which, true, sizeof which);
@@ -157,6 +160,7 @@ static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, cons
 		if (result != LOOK_NOTHING)
 			return result;
 	}
+	return LOOK_NOTHING;
 }
 
 int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)

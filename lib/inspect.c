@@ -15,6 +15,7 @@
 #include "lane.h"
 #include "lane_table.h"
 #include "layout.h"
+#include "recover.h"
 #include "roster.h"
 #include "segment.h"
 #include "stats.h"
@@ -285,18 +286,18 @@ static void stat_aside(const struct view *view, struct sluice_channel_stat *stat
 {
 	const struct layout_control *control = view->segment.base;
 	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
-		const struct layout_aside *record = &control->aside[i];
-		if (atomic_load_acquire(&record->state) != 1) /* X4: as in is_recorded */
+		struct layout_aside record;
+		if (!recover_load_record(&control->aside[i], &record))
 			continue;
 		stat->aside[stat->aside_count++] = (struct sluice_aside_stat){
-			.correlation_id = record->correlation_id,
-			.sequence = record->sequence,
-			.noticed_ns = record->noticed_ns,
-			.lane_slot = record->lane_slot,
-			.lane_incarnation = record->lane_incarnation,
-			.killer_slot = record->killer_slot,
-			.killer_pid = record->killer_pid,
-			.deliveries = record->deliveries,
+			.correlation_id = record.correlation_id,
+			.sequence = record.sequence,
+			.noticed_ns = record.noticed_ns,
+			.lane_slot = record.lane_slot,
+			.lane_incarnation = record.lane_incarnation,
+			.killer_slot = record.killer_slot,
+			.killer_pid = record.killer_pid,
+			.deliveries = record.deliveries,
 		};
 	}
 	stat->set_aside_messages = count_of(&control->aside_count.value);

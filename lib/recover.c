@@ -27,13 +27,37 @@ static void ring_everybody(struct layout_control *control)
 
 /* ---- messages ---- */
 
+/* The words of a record before its deliveries and state. */
+#define RECORD_WORDS (offsetof(struct layout_aside, deliveries) / sizeof(uint64_t))
+
+bool recover_load_record(const struct layout_aside *shared, struct layout_aside *ret_record)
+{
+	typedef uint64_t __attribute__((may_alias)) any_word;
+	if (atomic_load_acquire(&shared->state) != 1) /* X4: before the rest is read, pairs with X3 in record_aside */
+		return false;
+	/* relaxed, here and below: once the ring has wrapped, another may be writing it */
+	for (size_t i = 0; i < RECORD_WORDS; i++)
+		((any_word *)ret_record)[i] =
+			atomic_load_relaxed(&((const any_word *)shared)[i]); /* relaxed: as said */
+	ret_record->deliveries = atomic_load_relaxed(&shared->deliveries);   /* relaxed: as said */
+	return true;
+}
+
+static void store_record(struct layout_aside *shared, const struct layout_aside *record)
+{
+	typedef uint64_t __attribute__((may_alias)) any_word;
+	/* relaxed: between the two stores of the state (X3) */
+	for (size_t i = 0; i < RECORD_WORDS; i++)
+		atomic_store_relaxed(&((any_word *)shared)[i], ((const any_word *)record)[i]); /* relaxed: as said */
+	atomic_store_relaxed(&shared->deliveries, record->deliveries);                         /* relaxed: as said */
+}
+
 static bool is_recorded(const struct layout_control *control, struct lane_key lane, uint64_t sequence)
 {
 	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
-		const struct layout_aside *record = &control->aside[i];
-		/* X4: before the rest is read, pairs with X3 in record_aside */
-		if (atomic_load_acquire(&record->state) == 1 && record->lane_slot == lane.slot &&
-			record->lane_incarnation == lane.incarnation && record->sequence == sequence)
+		struct layout_aside record;
+		if (recover_load_record(&control->aside[i], &record) && record.lane_slot == lane.slot &&
+			record.lane_incarnation == lane.incarnation && record.sequence == sequence)
 			return true;
 	}
 	return false;
@@ -54,17 +78,19 @@ static struct layout_aside *record_aside(const struct lane_table *table, struct 
 	/* X5: each record a place of its own, pairs with X5 in record_aside of others */
 	uint64_t place = atomic_add_full(&control->aside_count.value, UINT64_C(1));
 	struct layout_aside *record = &control->aside[place % LAYOUT_ASIDE];
-	/* X3: incomplete, pairs with X4 in is_recorded; an exchange, so that what follows stays behind it */
+	/* X3: incomplete, pairs with X4 in recover_load_record; an exchange, so that what follows stays behind it */
 	atomic_exchange_full(&record->state, 0);
-	record->correlation_id = head.correlation_id;
-	record->sequence = sequence;
-	record->noticed_ns = clock_realtime_ns();
-	record->lane_slot = lane.slot;
-	record->lane_incarnation = lane.incarnation;
-	record->killer_slot = claim.slot;
-	record->killer_pid = control->members[claim.slot].pid;
-	record->deliveries = claim.deliveries;
-	atomic_store_release(&record->state, 1); /* X3: complete, pairs with X4 in is_recorded and in stat_aside */
+	store_record(record, &(struct layout_aside){
+				     .correlation_id = head.correlation_id,
+				     .sequence = sequence,
+				     .noticed_ns = clock_realtime_ns(),
+				     .lane_slot = lane.slot,
+				     .lane_incarnation = lane.incarnation,
+				     .killer_slot = claim.slot,
+				     .killer_pid = control->members[claim.slot].pid,
+				     .deliveries = claim.deliveries,
+			     });
+	atomic_store_release(&record->state, 1); /* X3: complete, pairs with X4 in recover_load_record */
 	return record;
 }
 

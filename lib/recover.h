@@ -10,6 +10,7 @@
 #ifndef SLUICE_LIB_RECOVER_H
 #define SLUICE_LIB_RECOVER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lane_table.h"
@@ -34,6 +35,9 @@ struct recover_watch {
  */
 int recover_overdue(const struct lane_table *table, struct lane_key key, const struct lane_objects *objects,
 	struct recover_watch *watch, uint64_t now_ns, uint64_t limit_ns, uint32_t max_deliveries);
+
+/* Copies a record of a message that was set aside; false if it is empty or being written. */
+bool recover_load_record(const struct layout_aside *shared, struct layout_aside *ret_record);
 
 void recover_watch_free(struct recover_watch *watch);
 

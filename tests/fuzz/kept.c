@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -63,6 +64,10 @@ static void make(const char *name, const uint8_t *contents, uint64_t size)
 		fail("an object cannot be mapped");
 	kept.inode = status.st_ino;
 	kept.spoiled = false;
+	static bool registered;
+	if (!registered)
+		atexit(kept_spoil); /* before the directory goes, with all that is in it */
+	registered = true;
 }
 
 int kept_plant(const char *name, const uint8_t *contents, uint64_t size)

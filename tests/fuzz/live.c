@@ -258,7 +258,8 @@ static void make_image(unsigned mode)
 	if (sluice_consumer_open(NAME, &options, &consumer) != 0 || sluice_consumer_close(consumer) != 0)
 		fail("a channel cannot be made");
 	int fd = openat(sandbox_directory_fd(), file, O_RDONLY | O_CLOEXEC);
-	images[mode] = calloc(1, sizeof(struct layout_control));
+	const size_t bytes = sizeof(struct layout_control);
+	images[mode] = calloc(1, bytes);
 	if (fd < 0 || images[mode] == NULL ||
 		pread(fd, images[mode], sizeof(struct layout_control), 0) != sizeof(struct layout_control))
 		fail("a channel cannot be read");

@@ -27,6 +27,7 @@ static void work(uint64_t amount)
 
 	for (uint64_t i = 0; i < amount; i++)
 		sum += i;
+	(void)sum;
 }
 
 /* Messages that several processes receive, and how often each did. */

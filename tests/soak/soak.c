@@ -350,7 +350,7 @@ static bool read_arguments(int count, char **arguments, struct plan *plan)
 			plan->messages = strtoull(value, NULL, 0);
 		else if (!strcmp(arguments[i], "--seed"))
 			plan->seed = strtoull(value, NULL, 0);
-		else if (strcmp(arguments[i], "--mode") || !read_mode(value, plan))
+		else if (strcmp(arguments[i], "--mode") != 0 || !read_mode(value, plan))
 			return false;
 		i++;
 	}
