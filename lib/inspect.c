@@ -282,12 +282,22 @@ static void stat_members(const struct view *view, struct sluice_channel_stat *st
 			stat_member(view, slot, &stat->members[stat->member_count++]);
 }
 
+/* Two who set a message aside at once may both have written a record of it. */
+static bool is_listed(const struct sluice_channel_stat *stat, const struct layout_aside *record)
+{
+	for (uint32_t i = 0; i < stat->aside_count; i++)
+		if (stat->aside[i].sequence == record->sequence && stat->aside[i].lane_slot == record->lane_slot &&
+			stat->aside[i].lane_incarnation == record->lane_incarnation)
+			return true;
+	return false;
+}
+
 static void stat_aside(const struct view *view, struct sluice_channel_stat *stat)
 {
 	const struct layout_control *control = view->segment.base;
 	for (uint32_t i = 0; i < LAYOUT_ASIDE; i++) {
 		struct layout_aside record;
-		if (!recover_load_record(&control->aside[i], &record))
+		if (!recover_load_record(&control->aside[i], &record) || is_listed(stat, &record))
 			continue;
 		stat->aside[stat->aside_count++] = (struct sluice_aside_stat){
 			.correlation_id = record.correlation_id,
@@ -300,7 +310,7 @@ static void stat_aside(const struct view *view, struct sluice_channel_stat *stat
 			.deliveries = record.deliveries,
 		};
 	}
-	stat->set_aside_messages = count_of(&control->aside_count.value);
+	stat->set_aside_messages = count_of(&control->epochs.set_aside);
 }
 
 static void stat_channel(const struct view *view, const char *name, struct sluice_channel_stat *stat)

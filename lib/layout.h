@@ -98,7 +98,8 @@ struct layout_epochs {
 	uint64_t producers_opened; /* gate: since the channel was created */
 	uint64_t producers_closed; /* gate: cleanly */
 	uint64_t consumers_opened; /* gate: since the channel was created */
-	uint64_t reserved[9];
+	uint64_t set_aside;        /* whoever sets a message aside, add; the tool, relaxed */
+	uint64_t reserved[8];
 };
 static_assert(sizeof(struct layout_epochs) == LAYOUT_LINE, "epochs");
 

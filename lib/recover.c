@@ -116,6 +116,8 @@ static void give_back(const struct lane_table *table, struct lane_key lane, cons
 	struct layout_aside *record = record_aside(table, lane, reader, sequence_at(reader, index, claim.lap), claim);
 	bool done = claims_set_aside(word, held);
 	outcome->set_aside += done;
+	/* relaxed: a figure for people; by the one whose swap it was, since several may have written records */
+	atomic_add_relaxed(&table->control->epochs.set_aside, (uint64_t)done);
 	if (!done && record != NULL && atomic_load_relaxed(word) == claims_released(held)) /* relaxed: only a note */
 		atomic_store_release(&record->state, 0); /* X3: as in record_aside; its holder lives and was quicker */
 }
