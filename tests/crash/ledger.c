@@ -158,7 +158,10 @@ void ledger_release(struct ledger *ledger, enum reader reader, const struct slui
 /* ---- changes of many ---- */
 
 /* `entry` is each entry of `ledger` in turn. */
-#define each_entry() for (struct ledger_entry *entry = ledger->entries[0]; entry < ledger->entries[AUTHORS]; entry++)
+#define each_entry()                                                                                                   \
+	for (struct ledger_entry *entry = ledger->entries[0],                                                          \
+				 *end = entry + sizeof ledger->entries / sizeof ledger->entries[0][0];                 \
+		entry < end; entry++)
 
 static bool is_released(const struct ledger_entry *entry)
 {
