@@ -38,6 +38,7 @@ static const struct {
 	{ENOSPC,
 		"the shared-memory file system is full: raise it (docker: --shm-size), or ask for less lane_bytes; see "
 		"`sluice doctor`"},
+	{EFBIG, "the process may not make files as large as the lane: raise `ulimit -f`, or ask for less lane_bytes"},
 	{EUSERS, "the channel has its 128 members, or 128 lanes: see `sluice ls`"},
 	{ENOBUFS, "the lane has its 64 schemas: use fewer different sets of tensor names, dtypes and ranks"},
 	{EPERM, "the channel belongs to a user who is not trusted: name the uid in allowed_uids, or share a group"},

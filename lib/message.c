@@ -132,24 +132,28 @@ uint32_t sluice_delivery_count(const struct sluice_message *message)
 
 /* ---- pool ---- */
 
-#define POOL_STEP 32
+#define POOL_FIRST 32
 
+/* Doubles: a search that finds all in use is as long as the pool, so there must be few of them. */
 static bool grow(struct message_pool *pool, struct handle *handle)
 {
-	struct sluice_message **messages =
-		realloc(pool->messages, (pool->count + POOL_STEP) * sizeof(struct sluice_message *));
+	uint32_t more = pool->count != 0 ? pool->count : POOL_FIRST;
+	size_t count = (size_t)pool->count + more;
+	if (count > UINT32_MAX / 2)
+		return false;
+	struct sluice_message **messages = realloc(pool->messages, count * sizeof(struct sluice_message *));
 	if (messages == NULL)
 		return false;
 	pool->messages = messages;
-	struct sluice_message *step = calloc(POOL_STEP, sizeof *step);
-	if (step == NULL)
+	struct sluice_message *added = calloc(more, sizeof *added);
+	if (added == NULL)
 		return false;
-	for (uint32_t i = 0; i < POOL_STEP; i++) {
-		step[i].handle = handle;
-		pool->messages[pool->count + i] = &step[i];
+	for (uint32_t i = 0; i < more; i++) {
+		added[i].handle = handle;
+		pool->messages[pool->count + i] = &added[i];
 	}
 	pool->hint = pool->count;
-	pool->count += POOL_STEP;
+	pool->count += more;
 	return true;
 }
 

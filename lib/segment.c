@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -38,6 +39,10 @@ int segment_open_directory(const char *directory)
 static int allocate(int fd, uint64_t bytes)
 {
 	int error;
+	struct rlimit limit;
+	/* Beyond this limit the kernel sends a signal that kills by default. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && bytes > limit.rlim_cur)
+		return -EFBIG;
 	do
 		error = posix_fallocate(fd, 0, (off_t)bytes);
 	while (error == EINTR);

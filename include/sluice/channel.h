@@ -32,7 +32,10 @@ extern "C" {
 #define SLUICE_NO_SPIN   (-1)      /* sleep at once */
 #define SLUICE_SPIN_ONLY INT64_MAX /* never sleep: for a core of one's own */
 
-/* How messages are handed out; fixed when the channel is created. */
+/*
+ * How messages are handed out; fixed when the channel is created. Whoever attaches gets what exists, also another mode than it
+ * asked for: look at the geometry, or insist (SLUICE_INSIST).
+ */
 enum sluice_mode {
 	SLUICE_MODE_DEFAULT = 0, /* queue when creating, whatever exists when attaching */
 	SLUICE_QUEUE = 1,        /* each message goes to one consumer */
@@ -50,7 +53,8 @@ enum sluice_channel_flags {
 
 /*
  * A flag of producers and consumers: a call that would wait returns -EPIPE when the last counterpart is gone, be it that it
- * left or that it died. Without it the call waits for the next one. Only one that was there, or came, can be gone.
+ * left or that it died. Without it the call waits for the next one. Only one that lived when this member opened, or came
+ * later, can be gone. A death is noticed within about a second.
  */
 #define SLUICE_REPORT_GONE 256
 
@@ -59,10 +63,11 @@ enum sluice_channel_flags {
 /* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
 struct sluice_channel_options {
 	size_t size;
-	uint32_t mode;       /* enum sluice_mode */
-	uint32_t flags;      /* enum sluice_channel_flags */
-	uint64_t lane_bytes; /* payload bytes of each lane that does not ask for its own; default 8 MiB, least 4 KiB */
-	uint32_t depth;      /* messages a lane can hold, rounded up to a power of two; default 1024, 2 to 2^20 */
+	uint32_t mode;  /* enum sluice_mode */
+	uint32_t flags; /* enum sluice_channel_flags */
+	uint64_t
+		lane_bytes; /* payload of a lane that asks for none; default 8 MiB, 4 KiB to 128 GiB, rounded up to 8 KiB */
+	uint32_t depth;     /* messages a lane can hold, rounded up to a power of two; default 1024, 2 to 2^20 */
 	uint32_t expected_consumers; /* broadcast: messages are kept until this many consumers were there at one time */
 	uint32_t max_deliveries;     /* deliveries of a message before it is set aside; default 5; SLUICE_UNLIMITED */
 	uint32_t permissions;        /* of all objects, as for chmod; default 0600 */
@@ -71,8 +76,14 @@ struct sluice_channel_options {
 	const uint32_t *allowed_uids; /* owners whose objects are trusted beside one's own; read during the call only */
 	const char *directory;        /* a tmpfs; default $SLUICE_DIR, else /dev/shm */
 	int64_t open_timeout_ns;      /* how long to wait for others who are opening or leaving; default 10 s */
-	int64_t take_back_ns; /* queue: a message held for longer goes to another, its holder gets -ESTALE; 0: never */
+	int64_t take_back_ns;         /* queue: a message held for longer is handed out again, see below; 0: never */
 };
+
+/*
+ * `take_back_ns`: members look about four times a second, sleeping ones once a second, so it takes up to a second more. The
+ * message goes to whoever asks next, with a raised delivery count, also to the one that held it; its first handle then says
+ * -ESTALE at release. What was computed from it is not to be used in that case.
+ */
 
 /* What a channel or a lane really has. */
 struct sluice_geometry {
@@ -186,7 +197,7 @@ struct sluice_channel_entry {
 /*
  * Lists the channels in `directory` (NULL: the default), sorted by name, also those that cannot be read.
  * The array in `*ret_entries` is the caller's: free with sluice_channel_list_free. Returns the number of entries, or
- * -ENOENT / -EACCES (the directory), -ENOMEM. Any thread; wakes and disturbs nobody.
+ * -ENOENT / -ENOTDIR / -EACCES (the directory), -ENOMEM. Any thread; wakes and disturbs nobody.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_list(const char *directory, struct sluice_channel_entry **ret_entries);
 SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);

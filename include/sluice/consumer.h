@@ -35,6 +35,13 @@ enum sluice_consumer_flags {
 	SLUICE_END_OF_STREAM = 2 /* receive returns -ENODATA when all producers closed cleanly and nothing is left */
 };
 
+/*
+ * The end of a stream is not death. A producer that died keeps the stream open until another comes in its place and closes;
+ * with SLUICE_REPORT_GONE receive then says -EPIPE instead of waiting for that one. And it is not the beginning: before
+ * `expected_producers` have closed there is no end, so that one who is early does not end the stream for those to come. If such
+ * an early one might leave an empty channel before the consumer opens, have it wait for the consumer (sluice_producer_wait).
+ */
+
 /* Options of a consumer. Zero means the default everywhere. `size` is sizeof(struct sluice_consumer_options). */
 struct sluice_consumer_options {
 	size_t size;
@@ -88,7 +95,8 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_receive(
 /*
  * Takes up to `max_messages` messages, `max_bytes` payload bytes at most but one message at least (0: no limit). Waits up to
  * `timeout_ns` for the first, then up to `linger_ns` more for the rest; it does not linger while a producer whose messages
- * it holds waits for room. Returns how many it wrote to `ret_messages`, at least 1, or as sluice_receive does.
+ * it holds waits for room. Returns how many it wrote to `ret_messages`, at least 1, -EINVAL (`max_messages` is 0),
+ * or as sluice_receive does.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages,
 	uint64_t max_bytes, int64_t linger_ns, int64_t timeout_ns, const struct sluice_message **ret_messages);

@@ -60,7 +60,7 @@ SLUICE_API const struct sluice_tensor *sluice_tensor_find(const struct sluice_me
 SLUICE_API void *sluice_data(struct sluice_message *message, uint32_t index);
 
 /*
- * Sets the first dimension of tensor `index` of a reserved message to `first` elements, 0 to what was reserved: for a
+ * Sets the first dimension of tensor `index` of a reserved message to `first`, from 0 up to what was reserved: for a
  * tokenizer that learns its lengths while it writes. Data stays where it lies; bytes behind the last tensor go back to the
  * lane at publish. Returns 0, -EINVAL (no such tensor, a scalar, or larger than reserved) or -EALREADY (not a reservation).
  */

@@ -49,7 +49,7 @@ struct sluice_producer_options {
  * before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later.
  * Returns 0, or
  *   -EINVAL (name, options), -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST),
- *   -ENOSPC (the file system is full), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
+ *   -ENOSPC (the file system is full), -EFBIG (RLIMIT_FSIZE), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
  *   -EPERM (its owner is not trusted), -EACCES, -ELOOP (a symbolic link stands in its place),
  *   -EPROTO (its place is taken by something that is not Sluice's), -EPROTONOSUPPORT (another layout version),
  *   -EBADMSG (its contents contradict themselves), -ENOTSUP (the directory is not on a tmpfs),
@@ -82,7 +82,7 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_reserve(struct sluice_producer *producer
 /*
  * Hands a reserved message over to the consumers; the handle is dead then. Wakes one sleeping consumer (queue) or all
  * (broadcast); no system call while nobody sleeps. Never blocks.
- * Returns 0, -EALREADY (published or discarded before), -ECHILD.
+ * Returns 0, -EALREADY (published or discarded before), -EBADF (its producer was closed), -ECHILD.
  */
 SLUICE_API int sluice_publish(struct sluice_message *message);
 

@@ -46,7 +46,7 @@ extern "C" {
 
 /*
  * What a producer reserves: copied by the call that takes it, so it may live on the caller's stack.
- * `name`: NUL-terminated UTF-8, 1 to SLUICE_MAX_TENSOR_NAME bytes, unique in its message.
+ * `name`: NUL-terminated, UTF-8 by convention and not checked, 1 to SLUICE_MAX_TENSOR_NAME bytes, unique in its message.
  * `shape`: elements per dimension, the first `ndim` are used; a dimension may be 0.
  */
 struct sluice_tensor_spec {
