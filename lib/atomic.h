@@ -2,10 +2,10 @@
 /*
  * Atomic access to words that other processes also touch. The only place that names compiler builtins.
  *
- * Each access stronger than relaxed carries a label at its call site ("P1: publish, pairs with C1 in lane_reader_look") and
- * names its partner there; docs/protocol.md tabulates the pairs, and tests/protocol compares. Shared words are 32 or 64 bits
- * and naturally aligned, so everything here is lock-free on the machines that Sluice runs on and works between address
- * spaces.
+ * Each access stronger than relaxed carries a label at its call site ("P1: publish, pairs with C1 in lane_reader_look")
+ * and names its partner there; docs/protocol.md tabulates the pairs, and tests/protocol compares. Shared words are 32
+ * or 64 bits and naturally aligned, so everything here is lock-free on the machines that Sluice runs on and works
+ * between address spaces.
  */
 #ifndef SLUICE_LIB_ATOMIC_H
 #define SLUICE_LIB_ATOMIC_H

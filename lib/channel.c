@@ -150,9 +150,9 @@ static void describe_channel(struct channel *channel)
 }
 
 /*
- * Makes a control object whose gate is held before it has a name, so that nobody ever finds one without a member: until it
- * is linked, whatever fails leaves nothing behind. Locks go through an open() of their own, which no mapping and no child
- * keeps alive.
+ * Makes a control object whose gate is held before it has a name, so that nobody ever finds one without a member: until
+ * it is linked, whatever fails leaves nothing behind. Locks go through an open() of their own, which no mapping and no
+ * child keeps alive.
  */
 static int create_control(struct channel *channel, const char *file)
 {

@@ -3,8 +3,8 @@
  * A member's place in a channel: making or finding the control object, the gate, entering and leaving the roster, and
  * taking the channel away after the last one out.
  *
- * The gate is a lock on one byte of the control object, held only by those who open, leave, or remove: never on the way of a
- * message. Who has it and still finds the name leading to this object knows that the object is not being removed.
+ * The gate is a lock on one byte of the control object, held only by those who open, leave, or remove: never on the way
+ * of a message. Who has it and still finds the name leading to this object knows that the object is not being removed.
  */
 #ifndef SLUICE_LIB_CHANNEL_H
 #define SLUICE_LIB_CHANNEL_H
@@ -43,8 +43,8 @@ struct channel {
 };
 
 /*
- * Joins channel `name`, creating it if need be. On success the channel is held until channel_leave. On failure nothing is
- * left. Returns as documented for sluice_producer_open.
+ * Joins channel `name`, creating it if need be. On success the channel is held until channel_leave. On failure nothing
+ * is left. Returns as documented for sluice_producer_open.
  */
 int channel_join(struct channel *channel, struct handle *handle, const char *name,
 	const struct sluice_channel_options *options, enum sluice_role role);

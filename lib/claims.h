@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Claims: who has which message of a queue. One word a message, changed only by compare-and-swap from an exact value, so
- * that taking a message and recording who took it is one instruction, and a stopped member that wakes up late can change
- * nothing that has moved on without it. Knows words, not lanes.
+ * Claims: who has which message of a queue. One word a message, changed only by compare-and-swap from an exact value,
+ * so that taking a message and recording who took it is one instruction, and a stopped member that wakes up late can
+ * change nothing that has moved on without it. Knows words, not lanes.
  */
 #ifndef SLUICE_LIB_CLAIMS_H
 #define SLUICE_LIB_CLAIMS_H
@@ -46,8 +46,8 @@ static inline enum claims_view claims_look(uint64_t word, uint32_t lap)
 }
 
 /*
- * Takes the message of lap `lap` for `owner` if the word is still exactly `seen`, for which claims_look said CLAIMS_OPEN.
- * On success `*ret_held` is the word that says so, which release and return need.
+ * Takes the message of lap `lap` for `owner` if the word is still exactly `seen`, for which claims_look said
+ * CLAIMS_OPEN. On success `*ret_held` is the word that says so, which release and return need.
  */
 static inline bool claims_take(
 	uint64_t *word, uint64_t seen, uint32_t lap, struct claims_owner owner, uint64_t *ret_held)
@@ -64,8 +64,8 @@ static inline bool claims_take(
 	});
 	PLANT_LATE_OWNER(word, seen, held);
 	/*
-	 * K1: take, pairs with K1 in claims_take of other consumers, of whom one wins, and with K4 in claims_return. The
-	 * descriptor is copied after it. What the producer wrote is ordered by C1, not by this.
+	 * K1: take, pairs with K1 in claims_take of other consumers, of whom one wins, and with K4 in claims_return.
+	 * The descriptor is copied after it. What the producer wrote is ordered by C1, not by this.
 	 */
 	if (!atomic_swap_exact(word, seen, held))
 		return false;

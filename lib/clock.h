@@ -13,8 +13,8 @@ uint64_t clock_monotonic_ns(void);
 uint64_t clock_realtime_ns(void);
 
 /*
- * When a wait must end. It reads the clock only once it is asked to wait, so a call that succeeds at once, or was told not
- * to wait, never reads it.
+ * When a wait must end. It reads the clock only once it is asked to wait, so a call that succeeds at once, or was told
+ * not to wait, never reads it.
  */
 struct deadline {
 	int64_t timeout_ns; /* as the caller said: 0 do not wait, negative already past, INT64_MAX for ever */

@@ -132,8 +132,8 @@ static void pass_wakeup_on(struct sluice_consumer *consumer, int result)
 }
 
 /*
- * Waits for one more message of a batch that is under way. Like wait_for_message, but a producer that waits for room ends it
- * too: it rings sleeping consumers when it goes to sleep itself.
+ * Waits for one more message of a batch that is under way. Like wait_for_message, but a producer that waits for room
+ * ends it too: it rings sleeping consumers when it goes to sleep itself.
  */
 static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint64_t budget,
 	const struct sluice_message **messages, size_t count)
@@ -227,8 +227,8 @@ int sluice_release(const struct sluice_message *const_message)
 	if (release.moved)
 		consumer_wake_producer(consumer, lane.slot);
 	/*
-	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this look
-	 * rings them itself.
+	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this
+	 * look rings them itself.
 	 */
 	if (__builtin_expect(lane_table_is_abandoned(control, lane), 0))
 		doorbell_ring_all(consumer->channel.control->bells, &consumer->channel.control->sleeping_consumers);

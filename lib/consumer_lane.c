@@ -335,8 +335,9 @@ static bool move_cursor(struct consumer_lane *lane)
 }
 
 /*
- * Marks a message as released and moves the cursor if it can. Whoever finds another thread moving it leaves the rest to that
- * one, which looks once more after it let go. False: the cursor was no longer ours. `*ret_oldest` is where it stands.
+ * Marks a message as released and moves the cursor if it can. Whoever finds another thread moving it leaves the rest to
+ * that one, which looks once more after it let go. False: the cursor was no longer ours. `*ret_oldest` is where it
+ * stands.
  */
 static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret_oldest)
 {

@@ -2,11 +2,11 @@
 /*
  * One consumer's view of one lane: where it is in it, taking its messages, giving them back.
  *
- * Queue: messages are claimed one by one; `next` only skips what others have. Broadcast: `next` is what to read, and the
- * cursor in shared memory is the oldest message that this consumer has not released.
+ * Queue: messages are claimed one by one; `next` only skips what others have. Broadcast: `next` is what to read, and
+ * the cursor in shared memory is the oldest message that this consumer has not released.
  *
- * These structs are never freed while their consumer is open, because a release in another thread may be on its last lines
- * in one; their mappings go as soon as the lane is gone and no message of it is held.
+ * These structs are never freed while their consumer is open, because a release in another thread may be on its last
+ * lines in one; their mappings go as soon as the lane is gone and no message of it is held.
  */
 #ifndef SLUICE_LIB_CONSUMER_LANE_H
 #define SLUICE_LIB_CONSUMER_LANE_H

@@ -198,8 +198,8 @@ static void retire_drained(struct sluice_consumer *consumer)
 }
 
 /*
- * What is done between turns and before sleeping: new lanes, returned messages, drained lanes. Returns 1 if there may be
- * something new to receive, 0, or a negative errno.
+ * What is done between turns and before sleeping: new lanes, returned messages, drained lanes. Returns 1 if there may
+ * be something new to receive, 0, or a negative errno.
  */
 int consumer_between_turns(struct sluice_consumer *consumer)
 {

@@ -132,9 +132,9 @@ static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LAN
 }
 
 /*
- * Hands out the oldest. A lane that was empty when we looked may have got an older message before another lane got the one
- * that we found: whatever was published before the message in hand is visible now, so one more look at the empty lanes,
- * and at the table of lanes, finds it.
+ * Hands out the oldest. A lane that was empty when we looked may have got an older message before another lane got the
+ * one that we found: whatever was published before the message in hand is visible now, so one more look at the empty
+ * lanes, and at the table of lanes, finds it.
  */
 static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
@@ -193,8 +193,8 @@ static bool producers_are_gone(const struct sluice_consumer *consumer)
 }
 
 /*
- * 1 at the end of the stream, 0 if not, or a negative errno. The roster first: a producer that is gone by now linked its
- * lane before it went, so the table then has every lane there is.
+ * 1 at the end of the stream, 0 if not, or a negative errno. The roster first: a producer that is gone by now linked
+ * its lane before it went, so the table then has every lane there is.
  */
 static int is_over(struct sluice_consumer *consumer)
 {

@@ -2,14 +2,14 @@
 /*
  * Doorbells: sleeping without losing a wake-up, waking without a system call when nobody sleeps.
  *
- * Use. A sleeper arms its bell, looks once more at everything it waits for, and sleeps only if nothing was there. Whoever
- * made something happen does so, then a full fence, then asks doorbell_is_armed, and rings if so.
+ * Use. A sleeper arms its bell, looks once more at everything it waits for, and sleeps only if nothing was there.
+ * Whoever made something happen does so, then a full fence, then asks doorbell_is_armed, and rings if so.
  *
  * Why nothing is lost. Arming (D1) and the sleeper's second look are separated by a full fence (D2), and so are the
- * event's store and the waker's look at the map (the caller's fence, D3). So either the sleeper's look sees the event, or the
- * waker's look sees the sleeper. Between arming and sleeping the futex's own comparison (D6) closes the gap: a waker
- * exchanges the word to 0 first (D4), after the bit (D5). A waker that dies half way, or a sleeper that was woken and dies
- * before it acts, costs the longest sleep (waiter.h), not more.
+ * event's store and the waker's look at the map (the caller's fence, D3). So either the sleeper's look sees the event,
+ * or the waker's look sees the sleeper. Between arming and sleeping the futex's own comparison (D6) closes the gap: a
+ * waker exchanges the word to 0 first (D4), after the bit (D5). A waker that dies half way, or a sleeper that was woken
+ * and dies before it acts, costs the longest sleep (waiter.h), not more.
  *
  * Why a word each. A flag shared by several sleepers loses wake-ups when one of them clears it; a count leaks when a
  * sleeper is killed. A killed sleeper's own word is exchanged to 0 once and rings nobody after.

@@ -2,10 +2,10 @@
 /*
  * What every handle given to a caller starts with: is it open, is this still the process that opened it.
  *
- * Handles are never given back to the allocator. A closed one waits in a list and serves a later open only after several
- * more have been closed, so that a call on a handle that was closed a moment ago reads valid memory and answers -EBADF. The
- * memory in use is bounded by the handles open at one time. The list is also what the child of a fork walks to close the
- * descriptors that carry locks: it is the library's only global state.
+ * Handles are never given back to the allocator. A closed one waits in a list and serves a later open only after
+ * several more have been closed, so that a call on a handle that was closed a moment ago reads valid memory and answers
+ * -EBADF. The memory in use is bounded by the handles open at one time. The list is also what the child of a fork walks
+ * to close the descriptors that carry locks: it is the library's only global state.
  */
 #ifndef SLUICE_LIB_HANDLE_H
 #define SLUICE_LIB_HANDLE_H
@@ -28,8 +28,8 @@ struct handle {
 };
 
 /*
- * A handle of `bytes` bytes whose first member is a struct handle, not yet open. What follows that member is zero, or what
- * the handle's last user left there. NULL when out of memory. Safe from any thread.
+ * A handle of `bytes` bytes whose first member is a struct handle, not yet open. What follows that member is zero, or
+ * what the handle's last user left there. NULL when out of memory. Safe from any thread.
  */
 void *handle_new(enum handle_kind kind, size_t bytes);
 
@@ -44,7 +44,8 @@ void handle_retire(struct handle *handle);
 
 /*
  * Opens `name` for the locks of a member and keeps the descriptor for the child of a fork to close. Opening and closing
- * exclude fork, so that no child ever inherits a descriptor that it does not know of. `flags` are added to those of open().
+ * exclude fork, so that no child ever inherits a descriptor that it does not know of. `flags` are added to those of
+ * open().
  * Returns the descriptor or a negative errno.
  */
 int handle_open_lock(struct handle *handle, int directory_fd, const char *name, int flags);

@@ -119,8 +119,8 @@ bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, str
 	if (bytes > writer->capacity - writer->offset)
 		room = (struct lane_room){.offset = 0, .skipped = writer->capacity - writer->offset};
 	/*
-	 * An empty ring has room for anything up to half of it: what is skipped is shorter than the message, since offsets
-	 * and sizes are multiples of the alignment.
+	 * An empty ring has room for anything up to half of it: what is skipped is shorter than the message, since
+	 * offsets and sizes are multiples of the alignment.
 	 */
 	if (room.skipped + bytes > writer->capacity - writer->used)
 		return false;
@@ -143,8 +143,8 @@ void lane_writer_publish(
 		sizeof *head - sizeof(uint64_t));
 	writer->head++;
 	/*
-	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs nothing more
-	 * on x86, which is less than a store and a fence.
+	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs
+	 * nothing more on x86, which is less than a store and a fence.
 	 */
 	atomic_exchange_full(&descriptor->head.sequence, writer->head);
 	/* D3: P1 before, the look for sleepers in wake_consumers after, pairs with D2 in doorbell_arm */

@@ -2,9 +2,9 @@
 /*
  * A lane's data object: a ring of descriptors and a ring of payload bytes, written by one producer, read by many.
  *
- * The writer's side keeps its positions in private memory and believes nothing it could read back. The reader's side is a
- * view of read-only memory of which nothing is believed either. Which messages are done with is for others to know (claims);
- * the writer is told.
+ * The writer's side keeps its positions in private memory and believes nothing it could read back. The reader's side is
+ * a view of read-only memory of which nothing is believed either. Which messages are done with is for others to know
+ * (claims); the writer is told.
  */
 #ifndef SLUICE_LIB_LANE_H
 #define SLUICE_LIB_LANE_H
@@ -71,8 +71,8 @@ static inline struct layout_descriptor *lane_writer_descriptor(const struct lane
 bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, struct lane_room *ret_room);
 
 /*
- * Publishes the message whose descriptor's payload and annex are filled: writes the rest of `head`, then its sequence number.
- * `bytes` is what it takes of the payload ring, a multiple of the alignment. Ends with a full fence.
+ * Publishes the message whose descriptor's payload and annex are filled: writes the rest of `head`, then its sequence
+ * number. `bytes` is what it takes of the payload ring, a multiple of the alignment. Ends with a full fence.
  */
 void lane_writer_publish(
 	struct lane_writer *writer, const struct layout_descriptor_head *head, struct lane_room room, uint64_t bytes);
@@ -111,8 +111,8 @@ static inline const struct layout_descriptor *lane_reader_descriptor(
 }
 
 /*
- * How far the descriptor of `sequence` is: 0 that message is there, negative not yet, positive it has been overwritten by
- * the message so many places later.
+ * How far the descriptor of `sequence` is: 0 that message is there, negative not yet, positive it has been overwritten
+ * by the message so many places later.
  */
 static inline int64_t lane_reader_look(const struct lane_reader *reader, uint64_t sequence)
 {
@@ -158,22 +158,22 @@ struct lane_tensor {
 };
 
 /*
- * Finds where a message's payload starts. Returns NULL, or the reason why the descriptor is rubbish; `*ret_base` and as many
- * bytes behind it as the head says lie inside the mapping.
+ * Finds where a message's payload starts. Returns NULL, or the reason why the descriptor is rubbish; `*ret_base` and as
+ * many bytes behind it as the head says lie inside the mapping.
  */
 const char *lane_reader_payload(const struct lane_reader *reader, const struct layout_descriptor *descriptor,
 	const struct layout_descriptor_head *head, const uint8_t **ret_base);
 
 /*
- * Finds a message's tensors from a private copy of its head, which the caller has claimed, and from its payload. Everything
- * returned lies inside the payload. Returns NULL, or the reason why the descriptor is rubbish.
+ * Finds a message's tensors from a private copy of its head, which the caller has claimed, and from its payload.
+ * Everything returned lies inside the payload. Returns NULL, or the reason why the descriptor is rubbish.
  */
 const char *lane_reader_resolve(const struct layout_descriptor_head *head, const struct lane_schema *schema,
 	const uint8_t *base, struct lane_tensor ret_tensors[SLUICE_MAX_TENSORS]);
 
 /*
- * True if two heads describe tensors of the same shapes at the same places behind their payloads' starts. Dimensions that
- * lie in the payload are never the same.
+ * True if two heads describe tensors of the same shapes at the same places behind their payloads' starts. Dimensions
+ * that lie in the payload are never the same.
  */
 static inline bool lane_same_shapes(const struct layout_descriptor_head *a, const struct layout_descriptor_head *b)
 {

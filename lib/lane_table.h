@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel's table of lanes: linking a new one, finding those there are, taking away those that ended and are drained.
+ * The channel's table of lanes: linking a new one, finding those there are, taking away those that ended and are
+ * drained.
  *
- * The table is changed under the gate only. A lane's objects are linked before its entry appears, and its entry goes before
- * its objects do, so that whoever reads the table without the gate finds the objects or learns that the lane went.
+ * The table is changed under the gate only. A lane's objects are linked before its entry appears, and its entry goes
+ * before its objects do, so that whoever reads the table without the gate finds the objects or learns that the lane
+ * went.
  */
 #ifndef SLUICE_LIB_LANE_TABLE_H
 #define SLUICE_LIB_LANE_TABLE_H
@@ -71,15 +73,15 @@ uint32_t lane_table_count(const struct layout_control *control);
 bool lane_table_is_abandoned(const struct layout_control *control, struct lane_key key);
 
 /*
- * True if nothing will be published in the lane any more: its producer ended it, or is no longer in the roster. `*ret_final`
- * is then the number of messages ever published.
+ * True if nothing will be published in the lane any more: its producer ended it, or is no longer in the roster.
+ * `*ret_final` is then the number of messages ever published.
  */
 bool lane_table_final(const struct layout_control *control, struct lane_key key, const struct lane_reader *reader,
 	uint64_t *ret_final);
 
 /*
- * Broadcast: the oldest message of a lane that some consumer still needs, where one that is in the channel but has not looked
- * at this lane yet needs all from `tail` on. LANE_TABLE_NOBODY if no consumer is there.
+ * Broadcast: the oldest message of a lane that some consumer still needs, where one that is in the channel but has not
+ * looked at this lane yet needs all from `tail` on. LANE_TABLE_NOBODY if no consumer is there.
  */
 #define LANE_TABLE_NOBODY UINT64_MAX
 uint64_t lane_table_oldest(const struct layout_control *control, const struct layout_claims *claims, uint64_t tail);
@@ -101,15 +103,15 @@ struct lane_progress lane_table_progress(
 bool lane_table_retire(const struct lane_table *table, uint32_t index);
 
 /*
- * Calls `visit` with the file name of each lane object of channel `name`, whatever its channel id, until it returns other than
- * 0. Returns that, or 0, or a negative errno.
+ * Calls `visit` with the file name of each lane object of channel `name`, whatever its channel id, until it returns
+ * other than 0. Returns that, or 0, or a negative errno.
  */
 int lane_table_each_file(int directory_fd, const char *name,
 	int (*visit)(int directory_fd, const char *file, void *context), void *context);
 
 /*
- * Removes objects of this channel that are in no entry: of lanes that were being linked or taken away when somebody died. The
- * caller holds the gate. Returns how many, or a negative errno.
+ * Removes objects of this channel that are in no entry: of lanes that were being linked or taken away when somebody
+ * died. The caller holds the gate. Returns how many, or a negative errno.
  */
 int lane_table_sweep(const struct lane_table *table);
 

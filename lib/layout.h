@@ -3,9 +3,10 @@
  * The only file that says what shared bytes mean. docs/protocol.md is the same in prose, and a test keeps both in step.
  *
  * A channel is one control object and, for each producer, one lane of two objects: data and claims. All integers are
- * little-endian; there are no pointers. Words of different writers lie 128 bytes apart, because neighbouring 64-byte lines
- * are fetched in pairs. Each field says who writes it, who reads it, and in which order where that matters; "gate" means
- * that the writer holds the gate lock, "once" that it is written before the object is linked into place and never again.
+ * little-endian; there are no pointers. Words of different writers lie 128 bytes apart, because neighbouring 64-byte
+ * lines are fetched in pairs. Each field says who writes it, who reads it, and in which order where that matters;
+ * "gate" means that the writer holds the gate lock, "once" that it is written before the object is linked into place
+ * and never again.
  *
  * Everything here may have been written by a hostile or broken process. Code above this floor takes values through the
  * check functions at the end, on private copies.
@@ -371,8 +372,9 @@ static_assert(offsetof(struct layout_claims, departed) == 0x80, "departed");
 static_assert(offsetof(struct layout_claims, u) == 0x1000, "claims");
 
 /*
- * A claim word, least significant bit first: 32 bits lap, 2 state, 6 deliveries, 7 slot, 17 incarnation. The lap of message
- * n in a lane of depth d is n / d + 1, so that index and lap name the message. Zero is lap 0, released: free for lap 1.
+ * A claim word, least significant bit first: 32 bits lap, 2 state, 6 deliveries, 7 slot, 17 incarnation. The lap of
+ * message n in a lane of depth d is n / d + 1, so that index and lap name the message. Zero is lap 0, released: free
+ * for lap 1.
  */
 enum layout_claim_state { LAYOUT_RELEASED = 0, LAYOUT_CLAIMED = 1, LAYOUT_RETURNED = 2, LAYOUT_SET_ASIDE = 3 };
 

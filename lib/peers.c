@@ -70,8 +70,8 @@ void peers_start(struct channel *channel)
 bool peers_are_gone(struct channel *channel)
 {
 	/*
-	 * The count first: one who opens after it is not missed, only seen at the next look. And nobody may come or go during
-	 * the scan, lest one that leaves a slot further on passes one that takes a slot further back.
+	 * The count first: one who opens after it is not missed, only seen at the next look. And nobody may come or go
+	 * during the scan, lest one that leaves a slot further on passes one that takes a slot further back.
 	 */
 	uint64_t opened = opened_by_others(channel);
 	uint64_t membership = atomic_load_acquire(&channel->control->epochs.membership); /* E4: before the scan */
@@ -114,8 +114,8 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 {
 	struct waiter waiter = waiter_for(timeout_ns, spin_ns);
 	/*
-	 * Among the producers whatever the role: a publish wakes one consumer and would count one that waits for something
-	 * else. Those who join or leave ring both maps, and a release looks at its own producer's bit only.
+	 * Among the producers whatever the role: a publish wakes one consumer and would count one that waits for
+	 * something else. Those who join or leave ring both maps, and a release looks at its own producer's bit only.
 	 */
 	struct doorbell bell =
 		doorbell_of(channel->control->bells, &channel->control->sleeping_producers, channel->slot);

@@ -13,8 +13,8 @@
 void peers_start(struct channel *channel);
 
 /*
- * Looks whether the other members live and recovers what the dead left, if a quarter of a second has passed since the last
- * look. For the slow paths of a member; `now_ns` is CLOCK_MONOTONIC.
+ * Looks whether the other members live and recovers what the dead left, if a quarter of a second has passed since the
+ * last look. For the slow paths of a member; `now_ns` is CLOCK_MONOTONIC.
  */
 void peers_look_after(struct channel *channel, uint64_t now_ns);
 

@@ -19,7 +19,8 @@ struct plan {
 };
 
 /*
- * Plans a message of 1 to SLUICE_MAX_TENSORS tensors for a lane of that alignment, in which `largest` bytes are the most.
+ * Plans a message of 1 to SLUICE_MAX_TENSORS tensors for a lane of that alignment, in which `largest` bytes are the
+ * most.
  * Returns 0, -E2BIG (too many dimensions), -EINVAL (dtype, negative dimension), -EOVERFLOW, -EMSGSIZE.
  */
 int plan_message(

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bugs to be planted on purpose, by the build option `plant` or a test that builds the library again: the tests that look for
- * such bugs must find them. Each macro is empty unless its bug was asked for, and stands where the bug would.
+ * Bugs to be planted on purpose, by the build option `plant` or a test that builds the library again: the tests that
+ * look for such bugs must find them. Each macro is empty unless its bug was asked for, and stands where the bug would.
  */
 #ifndef SLUICE_LIB_PLANT_H
 #define SLUICE_LIB_PLANT_H

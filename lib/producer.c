@@ -171,8 +171,9 @@ static bool reclaim_broadcast(struct sluice_producer *producer)
 	if (oldest == writer->tail)
 		return false;
 	/*
-	 * A consumer that joins now reads the tail, writes its cursor there, and reads the tail again after a full fence (J1).
-	 * With a full fence between our tail and our second look (J2), either it sees the new tail or we see its cursor.
+	 * A consumer that joins now reads the tail, writes its cursor there, and reads the tail again after a full
+	 * fence (J1). With a full fence between our tail and our second look (J2), either it sees the new tail or we
+	 * see its cursor.
 	 */
 	lane_writer_announce_tail(writer, oldest);
 	atomic_fence_full(); /* J2: T1 before, the second look (J3, B3) after, pairs with J1 in move_cursor_to */
@@ -262,8 +263,8 @@ static int wait_for_room(
 			continue;
 		stats_add(&producer->stats->stalls, 1);
 		/*
-		 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The event is
-		 * the armed bell, and its fence (D2) is this look's D3.
+		 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The
+		 * event is the armed bell, and its fence (D2) is this look's D3.
 		 */
 		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
 		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);

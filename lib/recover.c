@@ -64,8 +64,8 @@ static bool is_recorded(const struct layout_control *control, struct lane_key la
 }
 
 /*
- * Keeps what is known of a message that is being given up. Before its claim word says so: whoever dies in between leaves
- * the word to the next one, who finds the record and writes no second. Returns the record if this call wrote it.
+ * Keeps what is known of a message that is being given up. Before its claim word says so: whoever dies in between
+ * leaves the word to the next one, who finds the record and writes no second. Returns the record if this call wrote it.
  */
 static struct layout_aside *record_aside(const struct lane_table *table, struct lane_key lane,
 	const struct lane_reader *reader, uint64_t sequence, struct layout_claim claim)

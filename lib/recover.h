@@ -4,8 +4,8 @@
  *
  * Anybody may do this at any time, several at once, and may be stopped or killed in the middle of it. It takes no lock.
  * Whoever read a slot's incarnation and then found its lock free knows that this incarnation will never act again, and
- * changes only words that say exactly so. Declaring it dead is one compare-and-swap, done last: until then the next one who
- * looks does it all again.
+ * changes only words that say exactly so. Declaring it dead is one compare-and-swap, done last: until then the next one
+ * who looks does it all again.
  */
 #ifndef SLUICE_LIB_RECOVER_H
 #define SLUICE_LIB_RECOVER_H
@@ -17,9 +17,9 @@
 #include "layout.h"
 
 /*
- * Looks at the lock of every member but `own_slot` (LAYOUT_SLOTS: of all) and recovers what the dead left. `other_fd` is any
- * descriptor of the control object but the one that holds the caller's lock. Returns how many were declared dead, or a
- * negative errno if one could not be recovered now; the next look tries again.
+ * Looks at the lock of every member but `own_slot` (LAYOUT_SLOTS: of all) and recovers what the dead left. `other_fd`
+ * is any descriptor of the control object but the one that holds the caller's lock. Returns how many were declared
+ * dead, or a negative errno if one could not be recovered now; the next look tries again.
  */
 int recover_dead(const struct lane_table *table, int other_fd, uint32_t own_slot, uint32_t max_deliveries);
 
@@ -30,8 +30,8 @@ struct recover_watch {
 };
 
 /*
- * Takes messages of a queue lane back from consumers that have held them for longer than `limit_ns`, alive or not. Returns
- * how many, or -ENOMEM. Call it from time to time with the CLOCK_MONOTONIC time.
+ * Takes messages of a queue lane back from consumers that have held them for longer than `limit_ns`, alive or not.
+ * Returns how many, or -ENOMEM. Call it from time to time with the CLOCK_MONOTONIC time.
  */
 int recover_overdue(const struct lane_table *table, struct lane_key key, const struct lane_objects *objects,
 	struct recover_watch *watch, uint64_t now_ns, uint64_t limit_ns, uint32_t max_deliveries);

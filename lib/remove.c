@@ -70,8 +70,8 @@ static int current_id(int directory_fd, const char *control, uint64_t *ret_id)
 }
 
 /*
- * Removes a lane's object if it is of the channel that is being removed, or if its channel has gone. A channel has its name
- * before its lanes have theirs, so a lane whose channel is not there now has lost it.
+ * Removes a lane's object if it is of the channel that is being removed, or if its channel has gone. A channel has its
+ * name before its lanes have theirs, so a lane whose channel is not there now has lost it.
  */
 static int remove_lane_file(int directory_fd, const char *file, void *context)
 {

@@ -24,9 +24,9 @@ struct roster_view {
 struct roster_view roster_look(const struct layout_member *member);
 
 /*
- * Finds a slot that nobody is in, locks its byte through `lock_fd` and leaves it so. The caller holds the gate. A slot whose
- * last holder died without being recovered is not taken. The slot of a dead producer goes to the next producer, whom the end
- * of stream waits for; to a consumer only if there is no other.
+ * Finds a slot that nobody is in, locks its byte through `lock_fd` and leaves it so. The caller holds the gate. A slot
+ * whose last holder died without being recovered is not taken. The slot of a dead producer goes to the next producer,
+ * whom the end of stream waits for; to a consumer only if there is no other.
  * Returns the slot, -EUSERS (none free), -ENOLCK (see roster_check_lock) or another errno.
  */
 int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], enum sluice_role role, int lock_fd, int other_fd);
@@ -37,8 +37,8 @@ int roster_lock_slot(struct layout_member members[LAYOUT_SLOTS], enum sluice_rol
 uint32_t roster_enter(struct layout_member *member, enum sluice_role role);
 
 /*
- * Says that the slot's holder leaves cleanly. The caller unlocks the byte afterwards. False, and nothing changed, if others
- * have declared it dead meanwhile and the slot may be somebody else's.
+ * Says that the slot's holder leaves cleanly. The caller unlocks the byte afterwards. False, and nothing changed, if
+ * others have declared it dead meanwhile and the slot may be somebody else's.
  */
 bool roster_leave(struct layout_member *member, uint32_t incarnation, enum sluice_role role);
 
@@ -46,8 +46,8 @@ bool roster_leave(struct layout_member *member, uint32_t incarnation, enum sluic
 bool roster_holds(const struct layout_member *member, uint32_t incarnation, enum sluice_role role);
 
 /*
- * True if a living process is in the slot. `other_fd` is any descriptor of the control object but the one that holds the
- * slot's own lock.
+ * True if a living process is in the slot. `other_fd` is any descriptor of the control object but the one that holds
+ * the slot's own lock.
  */
 bool roster_is_alive(const struct layout_member *member, uint32_t slot, int other_fd);
 

@@ -48,8 +48,8 @@ void segment_path(int fd, char ret_path[SEGMENT_PATH_BYTES]);
 int segment_link(int directory_fd, int fd, const char *name);
 
 /*
- * Opens an object by name and checks type, owner, links, allocated size and header. `*ret_fd` is the caller's; `*ret_header`
- * is a private copy. Returns 0, -ENOENT, -EACCES, -ELOOP, -EPERM, -EPROTO, -EPROTONOSUPPORT, -EBADMSG ...
+ * Opens an object by name and checks type, owner, links, allocated size and header. `*ret_fd` is the caller's;
+ * `*ret_header` is a private copy. Returns 0, -ENOENT, -EACCES, -ELOOP, -EPERM, -EPROTO, -EPROTONOSUPPORT, -EBADMSG ...
  */
 int segment_open(int directory_fd, const char *name, enum layout_kind kind, bool writable,
 	const struct segment_trust *trust, int *ret_fd, struct layout_header *ret_header);

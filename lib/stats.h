@@ -22,8 +22,8 @@ static inline void stats_add(uint64_t *counter, uint64_t amount)
 }
 
 /*
- * Samples by rate without reading the clock for what it skips: it lets 0, 1, 3, 7 ... messages pass between two samples,
- * and learns that number from how far apart the last two were.
+ * Samples by rate without reading the clock for what it skips: it lets 0, 1, 3, 7 ... messages pass between two
+ * samples, and learns that number from how far apart the last two were.
  */
 struct sampler {
 	uint64_t interval_ns; /* least time between samples; 0: sample all; UINT64_MAX: none */

@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 /*
- * Sleeps while `*word` is `expected`, at most `timeout_ns`. Returns 0 when woken or when the word was different, -ETIMEDOUT
- * or -EINTR. May return early for no reason. Shared futexes: the word may lie in any mapping of the same object.
+ * Sleeps while `*word` is `expected`, at most `timeout_ns`. Returns 0 when woken or when the word was different,
+ * -ETIMEDOUT or -EINTR. May return early for no reason. Shared futexes: the word may lie in any mapping of the same
+ * object.
  */
 int sys_futex_wait(const uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 

@@ -11,7 +11,8 @@
 uint32_t tensor_element_bytes(uint32_t dtype);
 
 /*
- * Bytes of a dense tensor: the product of `shape` times `element_bytes`. 0 if any dimension is 0, however large the others.
+ * Bytes of a dense tensor: the product of `shape` times `element_bytes`. 0 if any dimension is 0, however large the
+ * others.
  * Returns 0, -EINVAL (a negative dimension) or -EOVERFLOW (beyond 63 bits).
  */
 static inline int tensor_bytes(const int64_t *shape, uint32_t ndim, uint32_t element_bytes, uint64_t *ret_bytes)

@@ -2,12 +2,13 @@
 /*
  * Channels: how one is made, what one looks like, and looking at one from outside.
  *
- * A channel is a name in a directory of shared memory (a tmpfs; `/dev/shm` unless the option or the environment variable
- * SLUICE_DIR says otherwise). The first producer or consumer to open it creates it with its options; whoever comes later
- * gets what exists. The last one to leave removes it, unless messages are waiting or it is persistent.
+ * A channel is a name in a directory of shared memory (a tmpfs; `/dev/shm` unless the option or the environment
+ * variable SLUICE_DIR says otherwise). The first producer or consumer to open it creates it with its options; whoever
+ * comes later gets what exists. The last one to leave removes it, unless messages are waiting or it is persistent.
  *
- * Caveats: all members run on one machine under one kernel. A member must not be on a network or disk file system. Members
- * of the same user can spoil a channel by truncating its files; other users cannot, unless the options let them in.
+ * Caveats: all members run on one machine under one kernel. A member must not be on a network or disk file system.
+ * Members of the same user can spoil a channel by truncating its files; other users cannot, unless the options let them
+ * in.
  */
 #ifndef SLUICE_CHANNEL_H
 #define SLUICE_CHANNEL_H
@@ -33,8 +34,8 @@ extern "C" {
 #define SLUICE_SPIN_ONLY INT64_MAX /* never sleep: for a core of one's own */
 
 /*
- * How messages are handed out; fixed when the channel is created. Whoever attaches gets what exists, also another mode than it
- * asked for: look at the geometry, or insist (SLUICE_INSIST).
+ * How messages are handed out; fixed when the channel is created. Whoever attaches gets what exists, also another mode
+ * than it asked for: look at the geometry, or insist (SLUICE_INSIST).
  */
 enum sluice_mode {
 	SLUICE_MODE_DEFAULT = 0, /* queue when creating, whatever exists when attaching */
@@ -52,9 +53,9 @@ enum sluice_channel_flags {
 };
 
 /*
- * A flag of producers and consumers: a call that would wait returns -EPIPE when the last counterpart is gone, be it that it
- * left or that it died. Without it the call waits for the next one. Only one that lived when this member opened, or came
- * later, can be gone. A death is noticed within about a second.
+ * A flag of producers and consumers: a call that would wait returns -EPIPE when the last counterpart is gone, be it
+ * that it left or that it died. Without it the call waits for the next one. Only one that lived when this member
+ * opened, or came later, can be gone. A death is noticed within about a second.
  */
 #define SLUICE_REPORT_GONE 256
 
@@ -206,7 +207,8 @@ SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
  * Looks at a channel without joining it: maps its objects read-only, wakes and disturbs nobody. The figures of one look
  * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
  * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
- * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -ENOMEM. Any thread.
+ * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its
+ * contents contradict themselves), -ENOMEM. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
 	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);
@@ -215,9 +217,10 @@ SLUICE_API void sluice_channel_stat_free(struct sluice_channel_stat *stat);
 enum sluice_remove_flags { SLUICE_REMOVE_FORCE = 1 /* even while members live: they go on among themselves */ };
 
 /*
- * Removes a channel and its backlog: control first, then its lanes, and lanes that lost their channel. Also one of another
- * layout version. Memory goes back to the system when the last process has unmapped it.
- * Returns 0, -ENOENT, -EBUSY (members live; see SLUICE_REMOVE_FORCE), -ETIMEDOUT (somebody is opening it), or as for stat.
+ * Removes a channel and its backlog: control first, then its lanes, and lanes that lost their channel. Also one of
+ * another layout version. Memory goes back to the system when the last process has unmapped it.
+ * Returns 0, -ENOENT, -EBUSY (members live; see SLUICE_REMOVE_FORCE), -ETIMEDOUT (somebody is opening it), or as for
+ * stat.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_remove(const char *name, const char *directory, uint32_t flags);
 
@@ -233,9 +236,10 @@ struct sluice_collected {
 };
 
 /*
- * Cleans up after the dead: gives back what they held, and takes away what is drained and used by no living process: lanes,
- * lanes that lost their channel, the channel itself unless it is persistent, channels of other layout versions that nobody
- * has open. A backlog stays unless SLUICE_COLLECT_DROP is given and no member lives. Living members are not disturbed.
+ * Cleans up after the dead: gives back what they held, and takes away what is drained and used by no living process:
+ * lanes, lanes that lost their channel, the channel itself unless it is persistent, channels of other layout versions
+ * that nobody has open. A backlog stays unless SLUICE_COLLECT_DROP is given and no member lives. Living members are not
+ * disturbed.
  * Returns 0, -ENOENT (nothing of that name), -ETIMEDOUT (somebody is opening it), or as for stat. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_collect(

@@ -8,9 +8,9 @@
  *     sluice_release(message);
  *
  * A consumer belongs to one thread at a time, except that messages may be released from any thread, in any order, also
- * while another thread receives. After fork the child's copy is dead: every call there returns -ECHILD; tensors received
- * before stay readable. Nothing here is safe in a signal handler. Each call returns -EBADF on a consumer that was closed (as
- * long as its memory was not given to a handle opened later).
+ * while another thread receives. After fork the child's copy is dead: every call there returns -ECHILD; tensors
+ * received before stay readable. Nothing here is safe in a signal handler. Each call returns -EBADF on a consumer that
+ * was closed (as long as its memory was not given to a handle opened later).
  */
 #ifndef SLUICE_CONSUMER_H
 #define SLUICE_CONSUMER_H
@@ -36,10 +36,11 @@ enum sluice_consumer_flags {
 };
 
 /*
- * The end of a stream is not death. A producer that died keeps the stream open until another comes in its place and closes;
- * with SLUICE_REPORT_GONE receive then says -EPIPE instead of waiting for that one. And it is not the beginning: before
- * `expected_producers` have closed there is no end, so that one who is early does not end the stream for those to come. If such
- * an early one might leave an empty channel before the consumer opens, have it wait for the consumer (sluice_producer_wait).
+ * The end of a stream is not death. A producer that died keeps the stream open until another comes in its place and
+ * closes; with SLUICE_REPORT_GONE receive then says -EPIPE instead of waiting for that one. And it is not the
+ * beginning: before `expected_producers` have closed there is no end, so that one who is early does not end the stream
+ * for those to come. If such an early one might leave an empty channel before the consumer opens, have it wait for the
+ * consumer (sluice_producer_wait).
  */
 
 /* Options of a consumer. Zero means the default everywhere. `size` is sizeof(struct sluice_consumer_options). */
@@ -68,16 +69,16 @@ struct sluice_fault {
 
 /*
  * Joins channel `name` as a consumer, creating the channel if need be.
- * `options` may be NULL. `*ret_consumer` is the caller's: close with sluice_consumer_close. In a broadcast it sees what is
- * retained and all that comes, or with SLUICE_START_NEWEST only what comes.
+ * `options` may be NULL. `*ret_consumer` is the caller's: close with sluice_consumer_close. In a broadcast it sees what
+ * is retained and all that comes, or with SLUICE_START_NEWEST only what comes.
  * Returns as sluice_producer_open does.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_consumer_open(
 	const char *name, const struct sluice_consumer_options *options, struct sluice_consumer **ret_consumer);
 
 /*
- * Leaves the channel. In a queue, what was received and not released goes back and reaches another consumer. All handles of
- * messages and their data are dead then: no other thread may be using them. NULL is fine. Returns as
+ * Leaves the channel. In a queue, what was received and not released goes back and reaches another consumer. All
+ * handles of messages and their data are dead then: no other thread may be using them. NULL is fine. Returns as
  * sluice_producer_close does.
  */
 SLUICE_API int sluice_consumer_close(struct sluice_consumer *consumer);
@@ -93,10 +94,10 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_receive(
 	struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message);
 
 /*
- * Takes up to `max_messages` messages, `max_bytes` payload bytes at most but one message at least (0: no limit). Waits up to
- * `timeout_ns` for the first, then up to `linger_ns` more for the rest; it does not linger while a producer whose messages
- * it holds waits for room. Returns how many it wrote to `ret_messages`, at least 1, -EINVAL (`max_messages` is 0),
- * or as sluice_receive does.
+ * Takes up to `max_messages` messages, `max_bytes` payload bytes at most but one message at least (0: no limit). Waits
+ * up to `timeout_ns` for the first, then up to `linger_ns` more for the rest; it does not linger while a producer whose
+ * messages it holds waits for room. Returns how many it wrote to `ret_messages`, at least 1, -EINVAL (`max_messages` is
+ * 0), or as sluice_receive does.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages,
 	uint64_t max_bytes, int64_t linger_ns, int64_t timeout_ns, const struct sluice_message **ret_messages);

@@ -14,8 +14,8 @@ extern "C" {
 
 /*
  * What a code of Sluice means and what to do next, in one English sentence without a final full stop.
- * `code`: a negative result of any call here (a positive errno is taken too). Returns a string that is never NULL, lives
- * for ever and must not be freed. Safe from any thread, after fork and in a signal handler.
+ * `code`: a negative result of any call here (a positive errno is taken too). Returns a string that is never NULL,
+ * lives for ever and must not be freed. Safe from any thread, after fork and in a signal handler.
  */
 SLUICE_API const char *sluice_strerror(int code);
 

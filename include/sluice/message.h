@@ -2,9 +2,9 @@
 /*
  * Messages: one to sixteen tensors with what travels beside them.
  *
- * A message is a handle into a lane's shared memory. It belongs to the producer that reserved it until publish or discard,
- * or to the consumer that received it until release; it is never freed by the caller. The functions on this page neither
- * block nor wake anybody, make no system call, and may be used by any thread that may use the message.
+ * A message is a handle into a lane's shared memory. It belongs to the producer that reserved it until publish or
+ * discard, or to the consumer that received it until release; it is never freed by the caller. The functions on this
+ * page neither block nor wake anybody, make no system call, and may be used by any thread that may use the message.
  */
 #ifndef SLUICE_MESSAGE_H
 #define SLUICE_MESSAGE_H
@@ -21,8 +21,8 @@ extern "C" {
 struct sluice_message;
 
 /*
- * W3C trace context (https://www.w3.org/TR/trace-context/, version 00): what the `traceparent` header carries, in bytes.
- * All-zero `trace_id` means that none was set.
+ * W3C trace context (https://www.w3.org/TR/trace-context/, version 00): what the `traceparent` header carries, in
+ * bytes. All-zero `trace_id` means that none was set.
  */
 struct sluice_trace {
 	uint8_t trace_id[16];
@@ -31,9 +31,9 @@ struct sluice_trace {
 };
 
 /*
- * When things happened to a message: CLOCK_MONOTONIC, nanoseconds. Stamps are sampled by rate (see `sample_rate_hz` of the
- * producer's options): a stamp that was not taken reads 0. The rate is approximate, because what is not stamped costs no look at
- * the clock: a burst gets a few more, and never are more than 4095 messages in a row left out.
+ * When things happened to a message: CLOCK_MONOTONIC, nanoseconds. Stamps are sampled by rate (see `sample_rate_hz` of
+ * the producer's options): a stamp that was not taken reads 0. The rate is approximate, because what is not stamped
+ * costs no look at the clock: a burst gets a few more, and never are more than 4095 messages in a row left out.
  */
 struct sluice_stamps {
 	uint64_t reserve_ns; /* the producer got the memory */
@@ -45,8 +45,8 @@ struct sluice_stamps {
 SLUICE_API uint32_t sluice_tensor_count(const struct sluice_message *message);
 
 /*
- * Tensor `index` in the order of the specs, or NULL if there is no such tensor. At a producer `shape` is what was reserved,
- * or what sluice_shrink made of it.
+ * Tensor `index` in the order of the specs, or NULL if there is no such tensor. At a producer `shape` is what was
+ * reserved, or what sluice_shrink made of it.
  */
 SLUICE_API const struct sluice_tensor *sluice_tensor(const struct sluice_message *message, uint32_t index);
 
@@ -61,8 +61,9 @@ SLUICE_API void *sluice_data(struct sluice_message *message, uint32_t index);
 
 /*
  * Sets the first dimension of tensor `index` of a reserved message to `first`, from 0 up to what was reserved: for a
- * tokenizer that learns its lengths while it writes. Data stays where it lies; bytes behind the last tensor go back to the
- * lane at publish. Returns 0, -EINVAL (no such tensor, a scalar, or larger than reserved) or -EALREADY (not a reservation).
+ * tokenizer that learns its lengths while it writes. Data stays where it lies; bytes behind the last tensor go back to
+ * the lane at publish. Returns 0, -EINVAL (no such tensor, a scalar, or larger than reserved) or -EALREADY (not a
+ * reservation).
  */
 SLUICE_API int sluice_shrink(struct sluice_message *message, uint32_t index, int64_t first);
 
@@ -89,8 +90,8 @@ SLUICE_API void sluice_stamps(const struct sluice_message *message, struct sluic
 SLUICE_API uint64_t sluice_sequence(const struct sluice_message *message);
 
 /*
- * The producer of a message: its roster slot in the low 32 bits, that slot's incarnation in the high 32. Two messages with
- * the same value came through the same lane.
+ * The producer of a message: its roster slot in the low 32 bits, that slot's incarnation in the high 32. Two messages
+ * with the same value came through the same lane.
  */
 SLUICE_API uint64_t sluice_origin(const struct sluice_message *message);
 

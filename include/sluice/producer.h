@@ -8,8 +8,8 @@
  *     sluice_publish(message);
  *
  * A producer and its reservation belong to one thread at a time. After fork the child's copy is dead: every call there
- * returns -ECHILD, and the child need close nothing. Nothing here is safe in a signal handler. Each call returns -EBADF on
- * a producer that was closed (as long as its memory was not given to a handle opened later).
+ * returns -ECHILD, and the child need close nothing. Nothing here is safe in a signal handler. Each call returns -EBADF
+ * on a producer that was closed (as long as its memory was not given to a handle opened later).
  */
 #ifndef SLUICE_PRODUCER_H
 #define SLUICE_PRODUCER_H
@@ -45,8 +45,8 @@ struct sluice_producer_options {
 
 /*
  * Joins channel `name` as a producer, creating the channel if need be, and brings a lane of one's own.
- * `options` may be NULL. `*ret_producer` is the caller's: close with sluice_producer_close. All memory is allocated for real
- * before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later.
+ * `options` may be NULL. `*ret_producer` is the caller's: close with sluice_producer_close. All memory is allocated for
+ * real before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later.
  * Returns 0, or
  *   -EINVAL (name, options), -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST),
  *   -ENOSPC (the file system is full), -EFBIG (RLIMIT_FSIZE), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
@@ -67,9 +67,9 @@ SLUICE_API int sluice_producer_close(struct sluice_producer *producer);
 
 /*
  * Reserves memory for a message of `count` tensors. One reservation at a time.
- * `*ret_message` belongs to the caller until sluice_publish or sluice_discard. Waits up to `timeout_ns` for room, spinning
- * and then asleep; consumers wake it. A time-out of 0 makes no system call, but for
- * a look about four times a second whether those who hold the room live.
+ * `*ret_message` belongs to the caller until sluice_publish or sluice_discard. Waits up to `timeout_ns` for room,
+ * spinning and then asleep; consumers wake it. A time-out of 0 makes no system call, but for a look about four times a
+ * second whether those who hold the room live.
  * Returns 0, -EAGAIN (no room, time-out 0), -ETIMEDOUT, -EINTR (a signal handler ran; call again), -EBUSY (a reservation is
  * open), -EMSGSIZE (larger than half the lane: see sluice_producer_geometry), -E2BIG (too many tensors or dimensions),
  * -EOVERFLOW (a shape's product overflows), -EINVAL (no tensors, a name, a dtype, a negative dimension),

@@ -3,9 +3,9 @@
  * Sluice: zero-copy tensor transport between the processes of one pipeline. This header brings in all the others.
  *
  * Start with producer.h and consumer.h. Results are 0 or a count, or a negative errno value (error.h). Options structs
- * start with their size (a larger one than the library knows is -EINVAL) and may be NULL. Handles are opaque. The library starts no threads, installs no signal handlers,
- * prints nothing and reads one environment variable, SLUICE_DIR. Some functions have the name of a struct: in C++ write
- * `struct sluice_stamps`.
+ * start with their size (a larger one than the library knows is -EINVAL) and may be NULL. Handles are opaque. The
+ * library starts no threads, installs no signal handlers, prints nothing and reads one environment variable,
+ * SLUICE_DIR. Some functions have the name of a struct: in C++ write `struct sluice_stamps`.
  */
 #ifndef SLUICE_SLUICE_H
 #define SLUICE_SLUICE_H

@@ -46,8 +46,8 @@ extern "C" {
 
 /*
  * What a producer reserves: copied by the call that takes it, so it may live on the caller's stack.
- * `name`: NUL-terminated, UTF-8 by convention and not checked, 1 to SLUICE_MAX_TENSOR_NAME bytes, unique in its message.
- * `shape`: elements per dimension, the first `ndim` are used; a dimension may be 0.
+ * `name`: NUL-terminated, UTF-8 by convention and not checked, 1 to SLUICE_MAX_TENSOR_NAME bytes, unique in its
+ * message. `shape`: elements per dimension, the first `ndim` are used; a dimension may be 0.
  */
 struct sluice_tensor_spec {
 	const char *name;
@@ -59,8 +59,8 @@ struct sluice_tensor_spec {
 /*
  * A tensor inside a message. Everything it points to belongs to the message and is valid until the message is released
  * (consumer) or published or discarded (producer).
- * `data`: first element, aligned to 64 bytes or more; read-only memory at a consumer, where a store faults; for a tensor
- * of zero bytes a valid address that must not be read. `bytes`: product of `shape` times the element's size.
+ * `data`: first element, aligned to 64 bytes or more; read-only memory at a consumer, where a store faults; for a
+ * tensor of zero bytes a valid address that must not be read. `bytes`: product of `shape` times the element's size.
  */
 struct sluice_tensor {
 	const char *name;

@@ -22,8 +22,8 @@ SLUICE_API const char *sluice_version(void);
 SLUICE_API uint32_t sluice_layout_version(void);
 
 /*
- * The optional libraries that this build was configured with, as space-separated names such as "liburing libnuma"; empty if
- * none. Static. In this version nothing needs them yet.
+ * The optional libraries that this build was configured with, as space-separated names such as "liburing libnuma";
+ * empty if none. Static. In this version nothing needs them yet.
  */
 SLUICE_API const char *sluice_features(void);
 
