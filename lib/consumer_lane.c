@@ -79,6 +79,8 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	if (error != 0) {
 		ret_fault->reason = "a tail that never stands still";
 		lane_objects_release(&lane->objects);
+		free(lane->released);
+		lane->released = NULL;
 		return error;
 	}
 	if (lane->broadcast && newest)
