@@ -73,6 +73,26 @@ static inline bool claims_take(
 	return true;
 }
 
+/* The word by which `owner` holds a message that was never delivered before, but for the lap in its low half. */
+static inline uint64_t claims_first(struct claims_owner owner)
+{
+	return layout_claim_encode((struct layout_claim){
+		.state = LAYOUT_CLAIMED, .deliveries = 1, .slot = owner.slot, .incarnation = owner.incarnation});
+}
+
+/* True if `seen` says that the message of lap `lap` was never taken: released in the lap before, by whomever. */
+static inline bool claims_is_fresh(uint64_t seen, uint32_t lap)
+{
+	return (seen & LAYOUT_CLAIM_PLACE) == (uint32_t)(lap - 1);
+}
+
+/* claims_take for a word for which claims_is_fresh; `held` is claims_first of the taker, and the lap. */
+static inline bool claims_take_fresh(uint64_t *word, uint64_t seen, uint64_t held)
+{
+	PLANT_LATE_OWNER(word, seen, held);
+	return atomic_swap_exact(word, seen, held); /* K1: as in claims_take */
+}
+
 /* The word that `held` becomes when its holder is done with it. */
 static inline uint64_t claims_released(uint64_t held)
 {

@@ -7,6 +7,7 @@
 
 #include "atomic.h"
 #include "clock.h"
+#include "course.h"
 #include "lane_table.h"
 #include "peers.h"
 #include "recover.h"
@@ -40,6 +41,18 @@ static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 	}
 }
 
+/* Polls for a while what a publish changes; all else can wait for so long. True if a message was taken. */
+static bool spin(struct sluice_consumer *consumer, const struct waiter *waiter, uint64_t budget,
+	const struct sluice_message **ret_message)
+{
+	for (int i = 0; i < WAITER_LOOKS; i++) {
+		if (consumer_has_sign(consumer))
+			return consumer_take_at_once(consumer, budget, ret_message);
+		waiter_pause(waiter);
+	}
+	return false;
+}
+
 static int wait_for_message(struct sluice_consumer *consumer, struct waiter *waiter, uint64_t budget,
 	const struct sluice_message **ret_message)
 {
@@ -61,8 +74,11 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 				doorbell_disarm(consumer->channel.bell);
 			return result;
 		}
-		if (next == WAITER_SPIN)
+		if (next == WAITER_SPIN) {
+			if (spin(consumer, waiter, budget, ret_message))
+				return LOOK_TAKEN;
 			continue;
+		}
 		stats_add(&consumer->page->sleeps, 1);
 		result = peers_sleep(&consumer->channel, consumer->channel.bell, waiter);
 		if (result != 0)
@@ -74,28 +90,28 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 /* A consumer that always finds something looks after the others all the same, by a clock that it seldom reads. */
 static void look_after_if_due(struct sluice_consumer *consumer)
 {
-	if (__builtin_expect(!sampler_is_due(&consumer->liveness), 1))
+	if (LIKELY(!sampler_is_due(&consumer->liveness)))
 		return;
 	uint64_t now_ns = clock_monotonic_ns();
 	sampler_stamped(&consumer->liveness, now_ns);
 	look_after_others(consumer, now_ns);
 }
 
-static int receive_one(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
+static COLD int receive_properly(
+	struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
 	look_after_if_due(consumer);
-	int result = consumer_look(consumer, ANY_MESSAGE, ret_message);
-	if (result == LOOK_NOTHING)
-		result = consumer_look_at_all(consumer, ANY_MESSAGE, ret_message);
+	int result = consumer_look_at_all(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING) {
 		struct waiter waiter = waiter_for(timeout_ns, consumer->spin_ns);
 		result = wait_for_message(consumer, &waiter, ANY_MESSAGE, ret_message);
 	}
-	return result;
+	return result < 0 ? result : 0;
 }
 
 /* ---- receive ---- */
 
+/* Kept free of calls but for the last thing it does: what comes one after another costs no more than it must. */
 int sluice_receive(struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
 	if (consumer == NULL || ret_message == NULL)
@@ -103,8 +119,10 @@ int sluice_receive(struct sluice_consumer *consumer, int64_t timeout_ns, const s
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
-	int result = receive_one(consumer, timeout_ns, ret_message);
-	return result < 0 ? result : 0;
+	if (LIKELY(sampler_passes(&consumer->liveness)) &&
+		LIKELY(consumer_take_at_once(consumer, ANY_MESSAGE, ret_message)))
+		return 0;
+	return receive_properly(consumer, timeout_ns, ret_message);
 }
 
 /* True if a producer whose messages are in the batch sleeps for want of room. */
@@ -154,8 +172,11 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 			pass_wakeup_on(consumer, result);
 			return result;
 		}
-		if (next == WAITER_SPIN)
+		if (next == WAITER_SPIN) {
+			if (spin(consumer, waiter, budget, &messages[count]))
+				return LOOK_TAKEN;
 			continue;
+		}
 		if (peers_sleep(&consumer->channel, consumer->channel.bell, waiter) != 0)
 			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
 		look_after_others(consumer, waiter->now_ns);
@@ -178,7 +199,8 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
-	int result = receive_one(consumer, timeout_ns, &ret_messages[0]);
+	message_pool_rewind(&consumer->pool);
+	int result = sluice_receive(consumer, timeout_ns, &ret_messages[0]);
 	if (result < 0)
 		return result;
 
@@ -190,6 +212,10 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	while (count < max_messages) {
 		uint64_t taken = max_bytes != 0 ? batch_bytes(ret_messages[count - 1]) : 0;
 		left = taken < left ? left - taken : 0;
+		if (LIKELY(consumer_take_at_once(consumer, left, &ret_messages[count]))) {
+			count++;
+			continue;
+		}
 		result = consumer_look(consumer, left, &ret_messages[count]);
 		if (result == LOOK_NOTHING && linger_ns > 0)
 			result = linger(consumer, &waiter, left, ret_messages, count);
@@ -205,6 +231,54 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 
 /* ---- release ---- */
 
+/* Wakes whom a release concerns: the producer, for room, and all who wait for the end of the stream. */
+static COLD int wake_after_release(struct sluice_consumer *consumer, uint32_t slot, bool abandoned)
+{
+	struct layout_control *control = consumer->channel.control;
+	consumer_wake_producer(consumer, slot);
+	if (abandoned)
+		doorbell_ring_all(control->bells, &control->sleeping_consumers);
+	return 0;
+}
+
+/*
+ * The handle is free again; whoever waits for what that means is woken. `moved`: memory may have become free. The handle
+ * is read before it is given back, and the lane is not touched any more: it may be gone at once.
+ */
+static inline int let_go(struct sluice_message *message, bool moved)
+{
+	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
+	const struct layout_control *control = consumer->channel.control;
+	uint32_t slot = (uint32_t)message->origin % LAYOUT_SLOTS;
+	const uint64_t *member = message->of.held.member;
+	uint64_t member_there = message->of.held.member_there;
+	message_set_state(message, MESSAGE_NONE);
+	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
+	bool starved = moved && doorbell_slot_is_armed(&control->sleeping_producers, slot);
+	/*
+	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this
+	 * look rings them itself.
+	 */
+	bool abandoned = atomic_load_acquire(member) != member_there; /* M2: as in roster_look */
+	return UNLIKELY(starved || abandoned) ? wake_after_release(consumer, slot, abandoned) : 0;
+}
+
+static COLD int give_up(struct sluice_message *message)
+{
+	let_go(message, false);
+	return -ESTALE;
+}
+
+static COLD int release_properly(struct sluice_message *message)
+{
+	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
+	if ((message->flags & LAYOUT_STAMPED) != 0)
+		stats_record(&consumer->page->hold_time, clock_monotonic_ns() - message->stamps.receive_ns);
+	struct lane_release release = consumer_lane_release(message);
+	let_go(message, release.moved);
+	return release.error;
+}
+
 int sluice_release(const struct sluice_message *const_message)
 {
 	if (const_message == NULL)
@@ -215,24 +289,11 @@ int sluice_release(const struct sluice_message *const_message)
 	if (const_message->handle->kind != HANDLE_CONSUMER || message_state(const_message) != MESSAGE_HELD)
 		return -EALREADY;
 	struct sluice_message *message = (struct sluice_message *)(uintptr_t)const_message;
-	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
-	const struct layout_control *control = consumer->channel.control;
-	struct lane_key lane = {(uint32_t)message->origin % LAYOUT_SLOTS, (uint32_t)(message->origin >> 32)};
-
-	if (message->stamps.receive_ns != 0)
-		stats_record(&consumer->page->hold_time, clock_monotonic_ns() - message->stamps.receive_ns);
-	struct lane_release release = consumer_lane_release(message);
-	message_set_state(message, MESSAGE_NONE);
-	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
-	if (release.moved)
-		consumer_wake_producer(consumer, lane.slot);
-	/*
-	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this
-	 * look rings them itself.
-	 */
-	if (__builtin_expect(lane_table_is_abandoned(control, lane), 0))
-		doorbell_ring_all(consumer->channel.control->bells, &consumer->channel.control->sleeping_consumers);
-	return release.error;
+	if (UNLIKELY((message->flags & LAYOUT_STAMPED) != 0 || message->of.held.lane->broadcast))
+		return release_properly(message);
+	if (UNLIKELY(!claims_release(message->of.held.claim, message->of.held.claimed)))
+		return give_up(message);
+	return let_go(message, true);
 }
 
 int sluice_release_batch(const struct sluice_message *const *messages, size_t count)
@@ -290,7 +351,10 @@ int sluice_consumer_open(
 	memset(&consumer->handle + 1, 0, sizeof *consumer - sizeof consumer->handle);
 	consumer->pool = pool;
 
-	int error = channel_join(&consumer->channel, &consumer->handle, name, options->channel, SLUICE_ROLE_CONSUMER);
+	int error = message_pool_start(&consumer->pool, &consumer->handle) ? 0 : -ENOMEM;
+	if (error == 0)
+		error = channel_join(
+			&consumer->channel, &consumer->handle, name, options->channel, SLUICE_ROLE_CONSUMER);
 	if (error != 0) {
 		handle_retire(&consumer->handle);
 		return error;

@@ -87,4 +87,46 @@ int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struc
 /* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order; -ENODATA the end. */
 int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message);
 
+/* ---- the common course, without a call ---- */
+
+/* Hands a message of `lane` to the caller. */
+static inline void consumer_account(
+	struct sluice_consumer *consumer, const struct consumer_lane *lane, struct sluice_message *message)
+{
+	stats_add(&consumer->page->received_messages, 1);
+	stats_add(&consumer->page->received_bytes, lane->bytes);
+	message_set_state(message, MESSAGE_HELD);
+}
+
+/*
+ * Takes a message if the lane whose turn it is has one like the one before, and its turn goes on. False: nothing was
+ * changed, have consumer_look look properly.
+ */
+static inline bool consumer_take_at_once(
+	struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	struct sluice_message *message = message_pool_next(&consumer->pool);
+	struct consumer_lane *lane = consumer->lanes[consumer->current];
+	if (message == NULL || consumer->current >= consumer->lane_count || consumer->ordered ||
+		consumer->pending_error != 0 || consumer->turn_messages + 1 >= consumer->quantum_messages)
+		return false;
+	uint64_t turn_bytes = consumer->turn_bytes + lane->last_words.payload_bytes;
+	if (turn_bytes >= consumer->quantum_bytes || !consumer_lane_take_next(lane, budget, message))
+		return false;
+	consumer->turn_messages++;
+	consumer->turn_bytes = turn_bytes;
+	consumer_account(consumer, lane, message);
+	*ret_message = message;
+	return true;
+}
+
+/* True if some lane has a message to look at. Looks at the one line of each that a publish changes. */
+static inline bool consumer_has_sign(const struct sluice_consumer *consumer)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++)
+		if (lane_reader_look(&consumer->lanes[i]->reader, consumer->lanes[i]->next) >= 0)
+			return true;
+	return false;
+}
+
 #endif

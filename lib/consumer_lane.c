@@ -67,9 +67,12 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	lane->key = key;
 	lane->claims = lane->objects.claims.base;
 	lane->owner = (struct claims_owner){channel->slot, channel->incarnation};
+	lane->claimed_first = claims_first(lane->owner);
+	lane->member = &channel->control->members[key.slot % LAYOUT_SLOTS].word;
 	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
 	lane->schemas_loaded = 0;
 	lane->shape = 0;
+	lane->places = 0;
 	lane->given_up = false;
 	lane_reader_start(&lane->reader, lane->objects.data.base, &lane->objects.geometry);
 	lane->next = lane_reader_tail(&lane->reader);
@@ -100,11 +103,6 @@ void consumer_lane_detach(struct consumer_lane *lane)
 
 /* ---- finding and taking ---- */
 
-static uint64_t *claim_of(const struct consumer_lane *lane, uint64_t sequence)
-{
-	return &lane->claims->u.claims[sequence & (lane->reader.depth - 1)];
-}
-
 static void look_at_description(struct consumer_lane *lane)
 {
 	const struct layout_descriptor_head *head = &lane_reader_descriptor(&lane->reader, lane->next)->head;
@@ -134,7 +132,7 @@ static enum consumer_lane_found peek_queue(struct consumer_lane *lane, struct la
 		/* The rest of a small message travels while it is being claimed. */
 		__builtin_prefetch(lane_reader_descriptor(&lane->reader, lane->next)->payload);
 		/* C2: after C1, pairs with K4 in claims_return */
-		uint64_t word = atomic_load_acquire(claim_of(lane, lane->next));
+		uint64_t word = atomic_load_acquire(consumer_lane_claim(lane, lane->next));
 		switch (claims_look(word, claims_lap(lane->next, lane->reader.depth_shift))) {
 		case CLAIMS_OPEN:
 			lane->seen = word;
@@ -208,7 +206,12 @@ static const char *learn_shape(
 		reason = lane_reader_resolve(head, schema, base, found);
 	if (reason != NULL)
 		return reason;
+	bool wide = (head->flags & LAYOUT_DIMS_IN_PAYLOAD) != 0;
+	bool inside = (head->flags & LAYOUT_PAYLOAD_INLINE) != 0;
 	lane->last_head = *head;
+	lane->last_words = lane_words_of(head);
+	lane->last_words.place &= ~LANE_PLACE(UINT32_MAX, 0, LAYOUT_STAMPED);
+	lane->places = wide ? 0 : inside ? 1 : (lane->reader.capacity - head->payload_bytes) / LAYOUT_UNIT + 1;
 	lane->shape = next_shape();
 	lane->tensor_count = schema->tensor_count;
 	for (uint32_t i = 0; i < schema->tensor_count; i++) {
@@ -224,16 +227,24 @@ static const char *learn_shape(
 	return NULL;
 }
 
-/* Makes the handle's tensors those of the lane's last shape; a handle that had that shape before needs only addresses. */
-static void describe(const struct consumer_lane *lane, const uint8_t *base, struct sluice_message *message)
+void consumer_lane_describe(struct consumer_lane *lane, struct sluice_message *message)
 {
-	if (message->of.held.shape != lane->shape) {
-		message->of.held.shape = lane->shape;
-		message->tensor_count = lane->tensor_count;
-		memcpy(message->tensors, lane->tensors, lane->tensor_count * sizeof lane->tensors[0]);
-	}
-	for (uint32_t i = 0; i < message->tensor_count; i++)
-		message->tensors[i].data = base + lane->offsets[i];
+	message->of.held.shape = lane->shape;
+	message->of.held.lane = lane;
+	message->of.held.member = lane->member;
+	message->of.held.member_there =
+		layout_member_word(lane->key.incarnation, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
+	message->origin = (uint64_t)lane->key.incarnation << 32 | lane->key.slot;
+	message->tensor_count = lane->tensor_count;
+	memcpy(message->tensors, lane->tensors, lane->tensor_count * sizeof lane->tensors[0]);
+}
+
+void consumer_lane_read_stamps(const struct layout_descriptor *descriptor, struct sluice_message *message)
+{
+	message->stamps = (struct sluice_stamps){
+		.reserve_ns = atomic_load_relaxed(&descriptor->annex.reserve_ns), /* relaxed: after C1 */
+		.publish_ns = atomic_load_relaxed(&descriptor->annex.publish_ns), /* relaxed: after C1 */
+	};
 }
 
 /* Reads a message that is this consumer's by now. Returns NULL or the reason why it cannot be read. */
@@ -252,19 +263,18 @@ static const char *read_message(struct consumer_lane *lane, uint64_t sequence, s
 		reason = learn_shape(lane, &head, base);
 	if (reason != NULL)
 		return reason;
-	describe(lane, base, message);
+	/* A handle that had that shape before needs only addresses. */
+	if (message->of.held.shape != lane->shape)
+		consumer_lane_describe(lane, message);
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		message->tensors[i].data = base + lane->offsets[i];
 
 	message->descriptor = descriptor;
 	message->sequence = sequence;
-	message->origin = (uint64_t)lane->key.incarnation << 32 | lane->key.slot;
 	message->correlation_id = head.correlation_id;
 	message->flags = head.flags;
-	message->of.held.lane = lane;
-	message->stamps = (struct sluice_stamps){0};
-	if ((head.flags & LAYOUT_STAMPED) != 0) {
-		message->stamps.reserve_ns = atomic_load_relaxed(&descriptor->annex.reserve_ns); /* relaxed: after C1 */
-		message->stamps.publish_ns = atomic_load_relaxed(&descriptor->annex.publish_ns);
-	}
+	if ((head.flags & LAYOUT_STAMPED) != 0)
+		consumer_lane_read_stamps(descriptor, message);
 	return NULL;
 }
 
@@ -272,7 +282,7 @@ static enum consumer_lane_found take_queue(
 	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault)
 {
 	uint64_t sequence = lane->next;
-	uint64_t *claim = claim_of(lane, sequence);
+	uint64_t *claim = consumer_lane_claim(lane, sequence);
 	uint64_t held;
 	if (!claims_take(claim, lane->seen, claims_lap(sequence, lane->reader.depth_shift), lane->owner, &held))
 		return LANE_EMPTY;
@@ -362,21 +372,12 @@ static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret
 	return ours;
 }
 
-static struct lane_release release_broadcast(struct sluice_message *message)
+struct lane_release consumer_lane_release_broadcast(struct sluice_message *message)
 {
 	uint64_t oldest = 0;
 	if (!advance(message->of.held.lane, message->sequence, &oldest))
 		return (struct lane_release){.error = -ESTALE};
 	return (struct lane_release){.moved = oldest != 0};
-}
-
-struct lane_release consumer_lane_release(struct sluice_message *message)
-{
-	if (message->of.held.lane->broadcast)
-		return release_broadcast(message);
-	if (!claims_release(message->of.held.claim, message->of.held.claimed))
-		return (struct lane_release){.error = -ESTALE};
-	return (struct lane_release){.moved = true};
 }
 
 /* ---- the rest ---- */
@@ -388,7 +389,7 @@ bool consumer_lane_has_returned(const struct consumer_lane *lane)
 		return false; /* behind the tail, or so far ahead that the tail cannot be: the next look sorts that out */
 	for (uint64_t sequence = tail; sequence != lane->next; sequence++) {
 		/* relaxed: only a reason to look again, which then reads it properly (C2) */
-		uint64_t word = atomic_load_relaxed(claim_of(lane, sequence));
+		uint64_t word = atomic_load_relaxed(consumer_lane_claim(lane, sequence));
 		if (layout_claim_decode(word).state == LAYOUT_RETURNED)
 			return true;
 	}
@@ -408,7 +409,7 @@ static bool claims_are_done(const struct consumer_lane *lane, uint64_t final, co
 		return false; /* a tail that cannot be */
 	for (uint64_t sequence = tail; sequence != final; sequence++) {
 		uint32_t lap = claims_lap(sequence, lane->reader.depth_shift);
-		const uint64_t *claim = claim_of(lane, sequence);
+		const uint64_t *claim = consumer_lane_claim(lane, sequence);
 		if (claims_is_done(claim, lap))
 			continue;
 		/* relaxed: only this consumer writes a word that says so */

@@ -11,6 +11,7 @@
 #ifndef SLUICE_LIB_CONSUMER_LANE_H
 #define SLUICE_LIB_CONSUMER_LANE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,14 +28,19 @@ struct consumer_lane {
 	struct lane_reader reader;
 	struct layout_claims *claims;
 	struct claims_owner owner; /* this consumer */
+	const uint64_t *member;    /* the producer's word in the roster */
 	bool attached;
 	bool broadcast;
 	bool given_up;               /* its producer broke the rules: nothing more is read from it */
 	uint64_t next;               /* sequence number of the next message to look at */
 	struct lane_schema *schemas; /* private copies, loaded as messages name them */
 	uint64_t schemas_loaded;     /* bit map */
+	uint64_t claimed_first;      /* claims_first of this consumer */
 	/* What the last message looked like; the next one often looks the same. */
 	struct layout_descriptor_head last_head;
+	struct lane_words last_words;
+	uint64_t
+		places; /* so many of the payload's units may such a message start at; 0: each must be looked at whole */
 	uint64_t shape; /* a number for it, never 0, never used twice; handles remember which they describe */
 	uint32_t tensor_count;
 	uint64_t offsets[SLUICE_MAX_TENSORS];             /* where its tensors lie, from the payload's start, bytes */
@@ -83,14 +89,84 @@ enum consumer_lane_found consumer_lane_peek(struct consumer_lane *lane, struct l
 enum consumer_lane_found consumer_lane_take(
 	struct consumer_lane *lane, struct sluice_message *message, struct lane_fault *ret_fault);
 
+/* Makes the handle's tensors those of the lane's last shape, but for their addresses. */
+void consumer_lane_describe(struct consumer_lane *lane, struct sluice_message *message);
+
+/* Fills in the stamps that the message in `descriptor` says it has. */
+void consumer_lane_read_stamps(const struct layout_descriptor *descriptor, struct sluice_message *message);
+
+static inline uint64_t *consumer_lane_claim(const struct consumer_lane *lane, uint64_t sequence)
+{
+	return &lane->claims->u.claims[sequence & (lane->reader.depth - 1)];
+}
+
+/*
+ * The common course of peek and take in one: the next message is there, nobody had it before, and it looks like the last
+ * one, which `message` described. False, and nothing was changed, if it is not so: then those two find out. The description
+ * is read before the claim, each word once, and used after it: the claim's success proves that until then nobody could
+ * write there. Calls nothing, so that whoever includes it needs no stack.
+ */
+static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t budget, struct sluice_message *message)
+{
+	uint64_t sequence = lane->next;
+	uint64_t index = sequence & (lane->reader.depth - 1);
+	const struct layout_descriptor *descriptor = &lane->reader.data->descriptors[index];
+	/* C1: as in lane_reader_look */
+	if (atomic_load_acquire(&descriptor->head.sequence) != sequence + 1)
+		return false;
+	__builtin_prefetch(descriptor->payload); /* the rest of a small message travels while it is being claimed */
+	uint64_t bytes = lane->last_words.payload_bytes;
+	uint64_t place;
+	if (message->of.held.shape != lane->shape || bytes > budget ||
+		!lane_reader_repeats(descriptor, &lane->last_words, &place) || (uint32_t)place >= lane->places)
+		return false;
+	uint64_t correlation_id = atomic_load_relaxed(&descriptor->head.correlation_id); /* relaxed: after C1 */
+	if (!lane->broadcast) {
+		uint32_t lap = claims_lap(sequence, lane->reader.depth_shift);
+		uint64_t *claim = &lane->claims->u.claims[index];
+		uint64_t seen = atomic_load_acquire(claim); /* C2: as in peek_queue */
+		uint64_t held = lane->claimed_first | lap;
+		if (!claims_is_fresh(seen, lap) || !claims_take_fresh(claim, seen, held))
+			return false;
+		message->of.held.claim = claim;
+		message->of.held.claimed = held;
+	} else if (lane->given_up) {
+		return false;
+	}
+
+	lane->next = sequence + 1;
+	lane->bytes = bytes;
+	message->descriptor = descriptor;
+	message->sequence = sequence;
+	message->correlation_id = correlation_id;
+	message->flags = LANE_PLACE_FLAGS(place);
+	message->deliveries = 1;
+	const uint8_t *base = (message->flags & LAYOUT_PAYLOAD_INLINE) != 0
+				      ? descriptor->payload
+				      : lane->reader.payload + (uint64_t)(uint32_t)place * LAYOUT_UNIT;
+	message->tensors[0].data = base + lane->offsets[0];
+	for (uint32_t i = 1; i < message->tensor_count; i++)
+		message->tensors[i].data = base + lane->offsets[i];
+	return true;
+}
+
 /* What a release brought about. */
 struct lane_release {
 	int error;  /* 0, or -ESTALE: it was no longer this consumer's */
 	bool moved; /* memory may have become free */
 };
 
-/* Releases a held message. Any thread. Touches nothing of the lane afterwards: it may be gone at once. */
-struct lane_release consumer_lane_release(struct sluice_message *message);
+/* Releases a held message of a broadcast. Any thread. Touches nothing of the lane afterwards: it may be gone at once. */
+struct lane_release consumer_lane_release_broadcast(struct sluice_message *message);
+
+/* The same for all messages. */
+static inline struct lane_release consumer_lane_release(struct sluice_message *message)
+{
+	if (message->of.held.lane->broadcast)
+		return consumer_lane_release_broadcast(message);
+	bool ours = claims_release(message->of.held.claim, message->of.held.claimed);
+	return (struct lane_release){.error = ours ? 0 : -ESTALE, .moved = ours};
+}
 
 /* Queue: true if a message that this consumer went past has been given back. Reads claim words only, 8 bytes a message. */
 bool consumer_lane_has_returned(const struct consumer_lane *lane);

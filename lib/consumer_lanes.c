@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "atomic.h"
+#include "course.h"
 #include "lane_table.h"
 #include "roster.h"
 
@@ -34,7 +35,7 @@ int consumer_note_fault(struct sluice_consumer *consumer, const struct consumer_
 void consumer_wake_producer(struct sluice_consumer *consumer, uint32_t slot)
 {
 	struct layout_control *control = consumer->channel.control;
-	if (__builtin_expect(!doorbell_slot_is_armed(&control->sleeping_producers, slot), 1))
+	if (LIKELY(!doorbell_slot_is_armed(&control->sleeping_producers, slot)))
 		return;
 	if (doorbell_ring(doorbell_of(control->bells, &control->sleeping_producers, slot)))
 		atomic_add_relaxed(&consumer->page->wakeups_sent, UINT64_C(1)); /* relaxed: a figure for people */

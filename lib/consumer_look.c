@@ -7,6 +7,7 @@
 
 #include "atomic.h"
 #include "clock.h"
+#include "course.h"
 #include "lane_table.h"
 #include "peers.h"
 #include "roster.h"
@@ -22,17 +23,6 @@ static int fault_of(struct sluice_consumer *consumer, struct consumer_lane *lane
 		consumer_lane_give_up(lane);
 	}
 	return consumer_note_fault(consumer, lane, fault);
-}
-
-static void account(struct sluice_consumer *consumer, struct consumer_lane *lane, struct sluice_message *message)
-{
-	stats_add(&consumer->page->received_messages, 1);
-	stats_add(&consumer->page->received_bytes, lane->bytes);
-	if (message->stamps.publish_ns != 0) {
-		message->stamps.receive_ns = clock_monotonic_ns();
-		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
-	}
-	message_set_state(message, MESSAGE_HELD);
 }
 
 /* Takes what was just found in `lane`. */
@@ -53,7 +43,11 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 		consumer_wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
 		return fault_of(consumer, lane, found, fault);
 	}
-	account(consumer, lane, message);
+	if ((message->flags & LAYOUT_STAMPED) != 0) {
+		message->stamps.receive_ns = clock_monotonic_ns();
+		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
+	}
+	consumer_account(consumer, lane, message);
 	*ret_message = message;
 	return LOOK_TAKEN;
 }
@@ -84,14 +78,15 @@ static void next_lane(struct sluice_consumer *consumer)
 }
 
 /* Counts a message against its lane's turn; a lane whose turn is over must not keep others, old or new, waiting. */
-static int count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+static void count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
 {
 	consumer->turn_bytes += lane->bytes;
 	if (++consumer->turn_messages < consumer->quantum_messages && consumer->turn_bytes < consumer->quantum_bytes)
-		return 0;
+		return;
 	next_lane(consumer);
-	int result = consumer_between_turns(consumer);
-	return result < 0 ? result : 0;
+	int error = consumer_between_turns(consumer);
+	if (error < 0)
+		consumer->pending_error = error; /* the message is taken all the same */
 }
 
 static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
@@ -99,11 +94,8 @@ static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, cons
 	for (uint32_t i = 0; i < consumer->lane_count; i++) {
 		struct consumer_lane *lane = consumer->lanes[consumer->current];
 		int result = take_from(consumer, lane, budget, ret_message);
-		if (result == LOOK_TAKEN) {
-			int error = count_turn(consumer, lane);
-			if (error < 0)
-				consumer->pending_error = error; /* this message is taken all the same */
-		}
+		if (result == LOOK_TAKEN)
+			count_turn(consumer, lane);
 		if (result != LOOK_NOTHING)
 			return result;
 		next_lane(consumer);
@@ -152,7 +144,7 @@ static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, cons
 			return changed;
 		if (consumer->lanes_changed != before || (changed > 0 && consumer->pending_error == 0))
 			continue; /* other lanes, or messages to look at again */
-		/* O2: the second look (C1), pairs with O1 in sluice_publish */
+		/* O2: the second look (C1), pairs with O1 in publish_properly */
 		result = lowest_ticket(consumer, which, &best);
 		if (result < 0)
 			return result;
@@ -165,7 +157,7 @@ static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, cons
 
 int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
-	if (__builtin_expect(consumer->pending_error != 0, 0)) {
+	if (UNLIKELY(consumer->pending_error != 0)) {
 		int error = consumer->pending_error;
 		consumer->pending_error = 0;
 		return error;

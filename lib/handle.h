@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "atomic.h"
+#include "course.h"
 
 enum handle_kind { HANDLE_PRODUCER = 1, HANDLE_CONSUMER = 2 };
 
@@ -57,9 +58,9 @@ void handle_close_lock(struct handle *handle);
 static inline int handle_check(const struct handle *handle)
 {
 	/* H2: pairs with H1 in handle_publish and H3 in handle_retire */
-	if (__builtin_expect(atomic_load_acquire(&handle->open) == 0, 0))
+	if (UNLIKELY(atomic_load_acquire(&handle->open) == 0))
 		return -EBADF;
-	if (__builtin_expect(*handle->guard == 0, 0))
+	if (UNLIKELY(*handle->guard == 0))
 		return -ECHILD;
 	return 0;
 }

@@ -7,8 +7,6 @@
 
 #include "tensor.h"
 
-#define UNIT 64 /* bytes; payload positions in descriptors and private extents count these */
-
 /* ---- schemas ---- */
 
 static void derive(struct lane_schema *schema)
@@ -111,50 +109,10 @@ uint64_t lane_writer_largest(const struct lane_writer *writer)
 	return writer->capacity / 2 & ~((uint64_t)writer->alignment - 1);
 }
 
-bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, struct lane_room *ret_room)
-{
-	if (writer->head - writer->tail == writer->depth)
-		return false;
-	struct lane_room room = {.offset = writer->offset};
-	if (bytes > writer->capacity - writer->offset)
-		room = (struct lane_room){.offset = 0, .skipped = writer->capacity - writer->offset};
-	/*
-	 * An empty ring has room for anything up to half of it: what is skipped is shorter than the message, since
-	 * offsets and sizes are multiples of the alignment.
-	 */
-	if (room.skipped + bytes > writer->capacity - writer->used)
-		return false;
-	*ret_room = room;
-	return true;
-}
-
-void lane_writer_publish(
-	struct lane_writer *writer, const struct layout_descriptor_head *head, struct lane_room room, uint64_t bytes)
-{
-	struct layout_descriptor *descriptor = lane_writer_descriptor(writer);
-	uint64_t index = writer->head & (writer->depth - 1);
-	uint64_t taken = bytes > 0 ? room.skipped + bytes : 0;
-	writer->extents[index] = (uint32_t)(taken / UNIT);
-	writer->used += taken;
-	if (bytes > 0)
-		writer->offset = room.offset + bytes;
-
-	memcpy((uint8_t *)&descriptor->head + sizeof(uint64_t), (const uint8_t *)head + sizeof(uint64_t),
-		sizeof *head - sizeof(uint64_t));
-	writer->head++;
-	/*
-	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs
-	 * nothing more on x86, which is less than a store and a fence.
-	 */
-	atomic_exchange_full(&descriptor->head.sequence, writer->head);
-	/* D3: P1 before, the look for sleepers in wake_consumers after, pairs with D2 in doorbell_arm */
-	atomic_fence_after_rmw();
-}
-
 void lane_writer_free_to(struct lane_writer *writer, uint64_t tail)
 {
 	for (uint64_t sequence = writer->tail; sequence != tail; sequence++)
-		writer->used -= (uint64_t)writer->extents[sequence & (writer->depth - 1)] * UNIT;
+		writer->used -= (uint64_t)writer->extents[sequence & (writer->depth - 1)] * LAYOUT_UNIT;
 	writer->tail = tail;
 }
 
@@ -209,7 +167,7 @@ const char *lane_reader_payload(const struct lane_reader *reader, const struct l
 		*ret_base = descriptor->payload;
 		return NULL;
 	}
-	uint64_t start = (uint64_t)head->payload_unit * UNIT;
+	uint64_t start = (uint64_t)head->payload_unit * LAYOUT_UNIT;
 	if (start > reader->capacity || head->payload_bytes > reader->capacity - start)
 		return "payload outside the lane"; /* the end of the mapping */
 	*ret_base = reader->payload + start;
@@ -248,9 +206,10 @@ const char *lane_reader_resolve(const struct layout_descriptor_head *head, const
 			return "shape that overflows"; /* its size could come out small */
 		/* A narrow first tensor starts where the payload does. */
 		uint64_t unit = i == 0 && words.wide == NULL ? 0 : word_at(&words, start++);
-		if (unit > head->payload_bytes / UNIT || tensor->bytes > head->payload_bytes - unit * UNIT)
+		if (unit > head->payload_bytes / LAYOUT_UNIT ||
+			tensor->bytes > head->payload_bytes - unit * LAYOUT_UNIT)
 			return "tensor outside its payload";
-		tensor->offset = unit * UNIT;
+		tensor->offset = unit * LAYOUT_UNIT;
 	}
 	return NULL;
 }

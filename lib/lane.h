@@ -29,6 +29,31 @@ struct lane_schema {
 /* Takes a schema over from shared memory. Returns NULL, or the reason why it is rubbish. */
 const char *lane_schema_load(const struct layout_schema *shared, struct lane_schema *ret_schema);
 
+/* Any 8 bytes of a head. */
+typedef uint64_t __attribute__((may_alias)) any_word;
+
+/* The last five words of a head: what a message looks like, and where it is. */
+struct lane_words {
+	uint64_t payload_bytes;
+	uint64_t place; /* payload_unit, schema, flags: 32, 16, 16 bits */
+	uint64_t dims[LAYOUT_DIMS / 2];
+};
+
+#define LANE_PLACE(unit, schema, flags) ((uint64_t)(flags) << 48 | (uint64_t)(schema) << 32 | (unit))
+#define LANE_PLACE_FLAGS(place)         ((uint32_t)((place) >> 48))
+/* Where the payload lies and what is read beside it when asked for: no part of the shape. */
+#define LANE_PLACE_FREE ((uint64_t)(LAYOUT_TRACED | LAYOUT_DEADLINE) << 48 | UINT32_MAX)
+
+static inline struct lane_words lane_words_of(const struct layout_descriptor_head *head)
+{
+	struct lane_words words = {
+		.payload_bytes = head->payload_bytes,
+		.place = LANE_PLACE(head->payload_unit, head->schema, head->flags),
+	};
+	memcpy(words.dims, head->dims, sizeof words.dims);
+	return words;
+}
+
 /* ---- writer ---- */
 
 struct lane_writer {
@@ -68,14 +93,52 @@ static inline struct layout_descriptor *lane_writer_descriptor(const struct lane
 }
 
 /* Looks for a free descriptor and `bytes` contiguous bytes; `bytes` is a multiple of the alignment, 0 for inline ones. */
-bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, struct lane_room *ret_room);
+static inline bool lane_writer_find_room(const struct lane_writer *writer, uint64_t bytes, struct lane_room *ret_room)
+{
+	uint64_t left = writer->capacity - writer->offset;
+	bool fits = bytes <= left;
+	uint64_t skipped = fits ? 0 : left;
+	/*
+	 * An empty ring has room for anything up to half of it: what is skipped is shorter than the message, since
+	 * offsets and sizes are multiples of the alignment.
+	 */
+	if (writer->head - writer->tail == writer->depth || skipped + bytes > writer->capacity - writer->used)
+		return false;
+	ret_room->offset = fits ? writer->offset : 0;
+	ret_room->skipped = skipped;
+	return true;
+}
 
 /*
- * Publishes the message whose descriptor's payload and annex are filled: writes the rest of `head`, then its sequence
- * number. `bytes` is what it takes of the payload ring, a multiple of the alignment. Ends with a full fence.
+ * Publishes the message whose descriptor's payload and annex are filled: writes the rest of its head, then its sequence
+ * number. `bytes` is what the message takes of the payload ring, a multiple of the alignment. Ends with a full fence.
  */
-void lane_writer_publish(
-	struct lane_writer *writer, const struct layout_descriptor_head *head, struct lane_room room, uint64_t bytes);
+static inline void lane_writer_publish(struct lane_writer *writer, const struct lane_words *words,
+	uint64_t correlation_id, uint64_t ticket, struct lane_room room, uint64_t bytes)
+{
+	struct layout_descriptor *descriptor = lane_writer_descriptor(writer);
+	uint64_t taken = bytes > 0 ? room.skipped + bytes : 0;
+	writer->extents[writer->head & (writer->depth - 1)] = (uint32_t)(taken / LAYOUT_UNIT);
+	writer->used += taken;
+	writer->offset = bytes > 0 ? room.offset + bytes : writer->offset;
+
+	any_word *head = (any_word *)&descriptor->head;
+	head[1] = correlation_id;
+	head[2] = ticket;
+	head[3] = words->payload_bytes;
+	head[4] = words->place;
+	head[5] = words->dims[0];
+	head[6] = words->dims[1];
+	head[7] = words->dims[2];
+	writer->head++;
+	/*
+	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs
+	 * nothing more on x86, which is less than a store and a fence.
+	 */
+	atomic_exchange_full(&descriptor->head.sequence, writer->head);
+	/* D3: P1 before, the look for sleepers in wake_consumers after, pairs with D2 in doorbell_arm */
+	atomic_fence_after_rmw();
+}
 
 /* Tells readers that messages before `tail` may be overwritten from now on. */
 void lane_writer_announce_tail(struct lane_writer *writer, uint64_t tail);
@@ -127,11 +190,34 @@ static inline void lane_reader_copy_head(
 	const struct layout_descriptor *descriptor, struct layout_descriptor_head *ret_head)
 {
 	/* Whole words into their final place: a second copy would read back in one piece what was stored in several. */
-	typedef uint64_t __attribute__((may_alias)) any_word;
 	const any_word *from = (const any_word *)&descriptor->head;
 	any_word *to = (any_word *)ret_head;
 	for (unsigned i = 0; i < sizeof *ret_head / sizeof *to; i++)
 		to[i] = atomic_load_relaxed(&from[i]); /* relaxed: after C1, and checked as untrusted */
+}
+
+/*
+ * True if the message in `descriptor` looks like the one that `last` was taken from, and has no stamps; then
+ * `*ret_place` is its place word. Reads each shared word once and hands out no other, since those are equal to what is
+ * known. One by one: compared all together they would be put through memory for the sake of wider instructions.
+ */
+static inline bool lane_reader_repeats(
+	const struct layout_descriptor *descriptor, const struct lane_words *last, uint64_t *ret_place)
+{
+	const struct layout_descriptor_head *head = &descriptor->head;
+	const any_word *dims = (const any_word *)head->dims;
+	/* relaxed: after C1, and compared with what was found good, here and below */
+	uint64_t place = atomic_load_relaxed((const any_word *)&head->payload_unit);
+	if (((place ^ last->place) & ~LANE_PLACE_FREE) != 0)
+		return false;
+	if (atomic_load_relaxed(&head->payload_bytes) != last->payload_bytes) /* relaxed: see above */
+		return false;
+#pragma GCC unroll 3
+	for (unsigned i = 0; i < LAYOUT_DIMS / 2; i++)
+		if (atomic_load_relaxed(&dims[i]) != last->dims[i]) /* relaxed: see above */
+			return false;
+	*ret_place = place;
+	return true;
 }
 
 /* Messages published by a producer that ended cleanly; false while it goes on. */

@@ -34,7 +34,8 @@
 #define LAYOUT_ASIDE        32
 #define LAYOUT_ACKS         64
 #define LAYOUT_INLINE_BYTES 128
-#define LAYOUT_DIMS         6 /* dimension words that fit a descriptor */
+#define LAYOUT_DIMS         6  /* dimension words that fit a descriptor */
+#define LAYOUT_UNIT         64 /* bytes: payload positions in descriptors count these */
 #define LAYOUT_MAX_DEPTH    (UINT32_C(1) << 20)
 #define LAYOUT_MIN_PAYLOAD  UINT64_C(4096)
 #define LAYOUT_MAX_PAYLOAD  (UINT64_C(1) << 37) /* positions in units of 64 bytes fit 32 bits */
@@ -381,6 +382,9 @@ enum layout_claim_state { LAYOUT_RELEASED = 0, LAYOUT_CLAIMED = 1, LAYOUT_RETURN
 #define LAYOUT_INCARNATION_BITS 17
 #define LAYOUT_INCARNATION_MASK ((UINT32_C(1) << LAYOUT_INCARNATION_BITS) - 1)
 #define LAYOUT_MAX_DELIVERIES   63
+
+/* Lap and state, of which LAYOUT_RELEASED is 0. */
+#define LAYOUT_CLAIM_PLACE ((UINT64_C(1) << 34) - 1)
 
 struct layout_claim {
 	uint32_t lap;

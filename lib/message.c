@@ -17,6 +17,11 @@ static bool is_reserved(const struct sluice_message *message)
 	return message != NULL && message_state(message) == MESSAGE_RESERVED;
 }
 
+static void set_flag(struct sluice_message *message, uint32_t flag, bool on)
+{
+	message->flags = on ? message->flags | flag : message->flags & ~flag;
+}
+
 uint32_t sluice_tensor_count(const struct sluice_message *message)
 {
 	return is_live(message) ? message->tensor_count : 0;
@@ -71,14 +76,18 @@ int sluice_set_deadline(struct sluice_message *message, uint64_t deadline_ns)
 	if (!is_reserved(message))
 		return -EALREADY;
 	message->of.reserved.deadline_ns = deadline_ns;
+	set_flag(message, LAYOUT_DEADLINE, deadline_ns != 0);
 	return 0;
 }
 
 int sluice_set_trace(struct sluice_message *message, const struct sluice_trace *trace)
 {
+	static const struct sluice_trace none;
 	if (!is_reserved(message))
 		return -EALREADY;
-	message->of.reserved.trace = trace != NULL ? *trace : (struct sluice_trace){0};
+	message->of.reserved.trace = trace != NULL ? *trace : none;
+	set_flag(message, LAYOUT_TRACED,
+		trace != NULL && memcmp(trace->trace_id, none.trace_id, sizeof none.trace_id) != 0);
 	return 0;
 }
 
@@ -89,10 +98,10 @@ uint64_t sluice_correlation_id(const struct sluice_message *message)
 
 uint64_t sluice_deadline(const struct sluice_message *message)
 {
-	if (is_reserved(message))
-		return message->of.reserved.deadline_ns;
 	if (!is_live(message) || (message->flags & LAYOUT_DEADLINE) == 0)
 		return 0;
+	if (is_reserved(message))
+		return message->of.reserved.deadline_ns;
 	return atomic_load_relaxed(
 		&message->descriptor->annex.deadline_ns); /* relaxed: after C1, and the message is held */
 }
@@ -100,9 +109,11 @@ uint64_t sluice_deadline(const struct sluice_message *message)
 void sluice_trace(const struct sluice_message *message, struct sluice_trace *ret_trace)
 {
 	*ret_trace = (struct sluice_trace){0};
+	if (!is_live(message) || (message->flags & LAYOUT_TRACED) == 0)
+		return;
 	if (is_reserved(message)) {
 		*ret_trace = message->of.reserved.trace;
-	} else if (is_live(message) && (message->flags & LAYOUT_TRACED) != 0) {
+	} else {
 		const struct layout_descriptor_annex *annex = &message->descriptor->annex;
 		memcpy(ret_trace->trace_id, annex->trace_id, sizeof ret_trace->trace_id);
 		memcpy(ret_trace->parent_id, annex->parent_id, sizeof ret_trace->parent_id);
@@ -112,7 +123,8 @@ void sluice_trace(const struct sluice_message *message, struct sluice_trace *ret
 
 void sluice_stamps(const struct sluice_message *message, struct sluice_stamps *ret_stamps)
 {
-	*ret_stamps = is_live(message) ? message->stamps : (struct sluice_stamps){0};
+	*ret_stamps = is_live(message) && (message->flags & LAYOUT_STAMPED) != 0 ? message->stamps
+										 : (struct sluice_stamps){0};
 }
 
 uint64_t sluice_sequence(const struct sluice_message *message)
@@ -155,6 +167,11 @@ static bool grow(struct message_pool *pool, struct handle *handle)
 	pool->hint = pool->count;
 	pool->count += more;
 	return true;
+}
+
+bool message_pool_start(struct message_pool *pool, struct handle *handle)
+{
+	return pool->count > 0 || grow(pool, handle);
 }
 
 struct sluice_message *message_pool_take(struct message_pool *pool, struct handle *handle)

@@ -23,7 +23,8 @@ struct sluice_message {
 	uint64_t sequence;
 	uint64_t origin;
 	uint64_t correlation_id;
-	uint32_t flags; /* enum layout_descriptor_flags */
+	uint32_t
+		flags; /* enum layout_descriptor_flags: what it carries; trace, deadline and stamps mean something only then */
 	uint32_t deliveries;
 	const struct layout_descriptor *descriptor; /* consumer: for the annex, which is read when asked for */
 	struct sluice_stamps stamps;
@@ -37,10 +38,15 @@ struct sluice_message {
 			uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
 		} reserved;
 		struct { /* of a received message */
-			struct consumer_lane *lane;
 			uint64_t *claim;
 			uint64_t claimed; /* the claim word that says that it is held */
-			uint64_t shape;   /* which of the lane's shapes the tensors describe: see consumer_lane.c */
+			/* These and the tensors change with the shape only, of which no two lanes share one. */
+			uint64_t
+				shape; /* which of the lane's shapes the tensors describe: see consumer_lane_describe */
+			struct consumer_lane *lane;
+			const uint64_t *
+				member; /* the producer's word in the roster, and what it is while the producer is there */
+			uint64_t member_there;
 		} held;
 	} of;
 	struct sluice_tensor tensors[SLUICE_MAX_TENSORS];
@@ -69,5 +75,28 @@ struct message_pool {
 
 /* A handle that nobody uses, in state MESSAGE_NONE; NULL when out of memory. It stays free until its state is set. */
 struct sluice_message *message_pool_take(struct message_pool *pool, struct handle *handle);
+
+/* Makes the first handles, if there are none. False when out of memory. */
+bool message_pool_start(struct message_pool *pool, struct handle *handle);
+
+/* The same if the last one or the one after it will do, else NULL. The pool is not empty. */
+static inline struct sluice_message *message_pool_next(struct message_pool *pool)
+{
+	uint32_t hint = pool->hint;
+	if (message_state(pool->messages[hint]) == MESSAGE_NONE)
+		return pool->messages[hint];
+	hint = hint + 1 < pool->count ? hint + 1 : 0;
+	if (message_state(pool->messages[hint]) != MESSAGE_NONE)
+		return NULL;
+	pool->hint = hint;
+	return pool->messages[hint];
+}
+
+/* Starts over at the first handle if that is free: those of a batch after a batch are the same ones, still in the cache. */
+static inline void message_pool_rewind(struct message_pool *pool)
+{
+	if (message_state(pool->messages[0]) == MESSAGE_NONE)
+		pool->hint = 0;
+}
 
 #endif

@@ -128,8 +128,10 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 			return deadline_error(&waiter.deadline);
 		if (waiter.now_ns != 0)
 			peers_look_after(channel, waiter.now_ns);
-		if (next == WAITER_SPIN)
+		if (next == WAITER_SPIN) {
+			waiter_rest();
 			continue;
+		}
 		doorbell_arm(bell);
 		if (count_members(channel, role, wanted) >= wanted) {
 			doorbell_disarm(bell);

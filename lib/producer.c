@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "claims.h"
 #include "clock.h"
+#include "course.h"
 #include "handle.h"
 #include "lane.h"
 #include "lane_table.h"
@@ -31,6 +32,8 @@ struct sluice_producer {
 	struct sampler sampler;
 	int64_t spin_ns;
 	uint32_t last_schema;
+	struct lane_words words; /* what the head of the last reservation says, if it is not shrunk */
+	uint64_t place;          /* words.place but for the unit and what travels beside */
 	bool broadcast;
 	bool ordered;
 	bool report_gone;
@@ -209,7 +212,7 @@ static bool reclaim(struct sluice_producer *producer)
 
 static bool find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room)
 {
-	if (__builtin_expect(lane_writer_find_room(&producer->writer, bytes, ret_room), 1))
+	if (LIKELY(lane_writer_find_room(&producer->writer, bytes, ret_room)))
 		return true;
 	return reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room);
 }
@@ -259,8 +262,10 @@ static int wait_for_room(
 				doorbell_disarm(producer->channel.bell);
 			return found ? 0 : -EPIPE;
 		}
-		if (next == WAITER_SPIN)
+		if (next == WAITER_SPIN) {
+			waiter_rest();
 			continue;
+		}
 		stats_add(&producer->stats->stalls, 1);
 		/*
 		 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The
@@ -323,15 +328,6 @@ static int find_schema(struct sluice_producer *producer, const struct sluice_ten
 	return schema;
 }
 
-static uint64_t stamp_if_due(struct sluice_producer *producer)
-{
-	if (!sampler_is_due(&producer->sampler))
-		return 0;
-	uint64_t now_ns = clock_monotonic_ns();
-	sampler_stamped(&producer->sampler, now_ns);
-	return now_ns;
-}
-
 static void fill_tensors(struct sluice_message *message, const struct lane_schema *schema,
 	const struct sluice_tensor_spec *specs, const struct plan *plan)
 {
@@ -349,92 +345,46 @@ static void fill_tensors(struct sluice_message *message, const struct lane_schem
 	}
 }
 
+/* Equal names are the rule here, and short. */
+static inline bool same_name(const char *a, const char *b)
+{
+	while (*a == *b && *a != '\0') {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
 /* True if the tensors asked for are those of the last reservation, whose description then still stands. */
-static bool repeats_last(const struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+static inline bool repeats_last(
+	const struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
 {
 	const struct sluice_message *last = &producer->message;
-	if (!producer->has_plan || last->tensor_count != count || last->of.reserved.shrunk)
+	if (!producer->has_plan || last->tensor_count != count)
 		return false;
 	for (size_t i = 0; i < count; i++) {
 		const struct sluice_tensor *tensor = &last->tensors[i];
 		if (specs[i].dtype != tensor->dtype || specs[i].ndim != tensor->ndim || specs[i].name == NULL ||
-			strcmp(specs[i].name, tensor->name) != 0)
+			(tensor->ndim > 0 && specs[i].shape[0] != last->of.reserved.first[i]) ||
+			!same_name(specs[i].name, tensor->name))
 			return false;
-		for (uint32_t k = 0; k < tensor->ndim; k++)
+		for (uint32_t k = 1; k < tensor->ndim; k++)
 			if (specs[i].shape[k] != tensor->shape[k])
 				return false;
 	}
 	return true;
 }
 
-/* Decides where the tensors go and describes them in the message. */
-static int plan_reservation(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+/* Undoes sluice_shrink in a description that serves once more. */
+static void unshrink(struct sluice_producer *producer)
 {
-	if (__builtin_expect(repeats_last(producer, specs, count), 1))
-		return 0;
-	struct plan plan = {0};
-	int error =
-		plan_message(specs, count, producer->writer.alignment, lane_writer_largest(&producer->writer), &plan);
-	if (error != 0)
-		return error;
-	int schema = find_schema(producer, specs, count);
-	if (schema < 0)
-		return schema;
-	producer->plan = plan;
-	producer->has_plan = true;
-	producer->message.of.reserved.shrunk = false;
-	fill_tensors(&producer->message, &producer->writer.schemas[schema], specs, &plan);
-	return 0;
-}
-
-static void begin_reservation(struct sluice_producer *producer, struct lane_room room)
-{
-	struct lane_writer *writer = &producer->writer;
 	struct sluice_message *message = &producer->message;
-	const struct plan *plan = &producer->plan;
-	message->sequence = writer->head;
-	message->correlation_id = 0;
-	message->flags = (plan->inside ? LAYOUT_PAYLOAD_INLINE : 0) | (plan->wide ? LAYOUT_DIMS_IN_PAYLOAD : 0);
-	message->stamps = (struct sluice_stamps){.reserve_ns = stamp_if_due(producer)};
-	message->of.reserved.room = room;
-	message->of.reserved.deadline_ns = 0;
-	message->of.reserved.trace = (struct sluice_trace){0};
-	uint8_t *base = plan->inside ? lane_writer_descriptor(writer)->payload : writer->payload + room.offset;
-	for (uint32_t i = 0; i < message->tensor_count; i++)
-		message->tensors[i].data = base + plan->offsets[i];
-	message_set_state(message, MESSAGE_RESERVED);
-}
-
-int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count,
-	int64_t timeout_ns, struct sluice_message **ret_message)
-{
-	if (producer == NULL || ret_message == NULL)
-		return -EINVAL;
-	int error = handle_check(&producer->handle);
-	if (error != 0)
-		return error;
-	if (message_state(&producer->message) == MESSAGE_RESERVED)
-		return -EBUSY;
-	if (specs == NULL || count == 0)
-		return -EINVAL;
-	if (count > SLUICE_MAX_TENSORS)
-		return -E2BIG;
-	error = plan_reservation(producer, specs, count);
-	if (error != 0)
-		return error;
-
-	struct lane_room room;
-	if (!find_room(producer, producer->plan.bytes, &room)) {
-		error = wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
-		if (error != 0)
-			return error;
+	for (uint32_t i = 0; i < message->tensor_count; i++) {
+		message->tensors[i].shape[0] = message->of.reserved.first[i];
+		message->tensors[i].bytes = producer->plan.tensor_bytes[i];
 	}
-	begin_reservation(producer, room);
-	*ret_message = &producer->message;
-	return 0;
+	message->of.reserved.shrunk = false;
 }
-
-/* ---- publish ---- */
 
 /* Dimensions of all tensors, then where they start in units of 64 bytes: into the head, or before the payload. */
 static void write_words(const struct sluice_message *message, struct layout_descriptor_head *head, uint64_t *wide)
@@ -448,9 +398,9 @@ static void write_words(const struct sluice_message *message, struct layout_desc
 				head->dims[word] = (uint32_t)message->tensors[i].shape[k];
 	for (uint32_t i = wide != NULL ? 0 : 1; i < message->tensor_count; i++, word++)
 		if (wide != NULL)
-			wide[word] = message->of.reserved.offsets[i] / 64;
+			wide[word] = message->of.reserved.offsets[i] / LAYOUT_UNIT;
 		else
-			head->dims[word] = (uint32_t)(message->of.reserved.offsets[i] / 64);
+			head->dims[word] = (uint32_t)(message->of.reserved.offsets[i] / LAYOUT_UNIT);
 }
 
 /* How far the message reaches after its tensors were shrunk. */
@@ -464,38 +414,149 @@ static uint64_t payload_end(const struct sluice_message *message)
 	return end;
 }
 
-static uint32_t write_annex(struct sluice_producer *producer, struct layout_descriptor_annex *annex)
+/* Makes the words of the reservation's head, as its tensors are now. */
+static struct lane_words describe(const struct sluice_producer *producer)
+{
+	struct layout_descriptor_head head = {
+		.payload_bytes = payload_end(&producer->message),
+		.schema = (uint16_t)producer->last_schema,
+		.flags = (producer->plan.inside ? LAYOUT_PAYLOAD_INLINE : 0) |
+			 (producer->plan.wide ? LAYOUT_DIMS_IN_PAYLOAD : 0),
+	};
+	if (!producer->plan.wide)
+		write_words(&producer->message, &head, NULL);
+	return lane_words_of(&head);
+}
+
+/* Decides where the tensors go and describes them in the message. */
+static int plan_reservation(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count)
+{
+	struct plan plan = {0};
+	int error =
+		plan_message(specs, count, producer->writer.alignment, lane_writer_largest(&producer->writer), &plan);
+	if (error != 0)
+		return error;
+	int schema = find_schema(producer, specs, count);
+	if (schema < 0)
+		return schema;
+	producer->plan = plan;
+	producer->has_plan = true;
+	producer->message.of.reserved.shrunk = false;
+	fill_tensors(&producer->message, &producer->writer.schemas[schema], specs, &plan);
+	producer->words = describe(producer);
+	producer->place = producer->words.place;
+	return 0;
+}
+
+static void stamp_reservation(struct sluice_producer *producer)
+{
+	uint64_t now_ns = clock_monotonic_ns();
+	sampler_stamped(&producer->sampler, now_ns);
+	producer->message.stamps = (struct sluice_stamps){.reserve_ns = now_ns};
+	producer->message.flags |= LAYOUT_STAMPED;
+}
+
+static inline int begin_reservation(
+	struct sluice_producer *producer, struct lane_room room, struct sluice_message **ret_message)
+{
+	struct lane_writer *writer = &producer->writer;
+	struct sluice_message *message = &producer->message;
+	const struct plan *plan = &producer->plan;
+	message->sequence = writer->head;
+	message->correlation_id = 0;
+	message->flags = LANE_PLACE_FLAGS(producer->place);
+	message->of.reserved.room = room;
+	uint8_t *base = plan->inside ? lane_writer_descriptor(writer)->payload : writer->payload + room.offset;
+	message->tensors[0].data = base + plan->offsets[0];
+	for (uint32_t i = 1; i < message->tensor_count; i++)
+		message->tensors[i].data = base + plan->offsets[i];
+	message_set_state(message, MESSAGE_RESERVED);
+	*ret_message = message;
+	return 0;
+}
+
+static COLD int reserve_properly(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count,
+	int64_t timeout_ns, struct sluice_message **ret_message)
+{
+	if (message_state(&producer->message) == MESSAGE_RESERVED)
+		return -EBUSY;
+	if (specs == NULL || count == 0)
+		return -EINVAL;
+	if (count > SLUICE_MAX_TENSORS)
+		return -E2BIG;
+	int error = repeats_last(producer, specs, count) ? 0 : plan_reservation(producer, specs, count);
+	if (error != 0)
+		return error;
+	if (producer->message.of.reserved.shrunk)
+		unshrink(producer);
+	struct lane_room room;
+	if (!find_room(producer, producer->plan.bytes, &room)) {
+		error = wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
+		if (error != 0)
+			return error;
+	}
+	begin_reservation(producer, room, ret_message);
+	if (sampler_is_due(&producer->sampler))
+		stamp_reservation(producer);
+	return 0;
+}
+
+/* Kept free of calls but for the last thing it does, as all that is done for every message. */
+int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_spec *specs, size_t count,
+	int64_t timeout_ns, struct sluice_message **ret_message)
+{
+	if (producer == NULL || ret_message == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	atomic_prefetch_write(lane_writer_descriptor(&producer->writer)); /* it travels while this call works */
+	struct lane_room room;
+	if (LIKELY(message_state(&producer->message) == MESSAGE_NONE && specs != NULL) &&
+		LIKELY(repeats_last(producer, specs, count) && !producer->message.of.reserved.shrunk) &&
+		LIKELY(lane_writer_find_room(&producer->writer, producer->plan.bytes, &room)) &&
+		LIKELY(sampler_passes(&producer->sampler)))
+		return begin_reservation(producer, room, ret_message);
+	return reserve_properly(producer, specs, count, timeout_ns, ret_message);
+}
+
+/* ---- publish ---- */
+
+/* What travels beside: the few messages that have it. */
+static void write_annex(struct sluice_producer *producer)
 {
 	struct sluice_message *message = &producer->message;
-	const struct sluice_trace *trace = &message->of.reserved.trace;
-	static const uint8_t no_trace[sizeof trace->trace_id];
-	uint32_t flags = 0;
-	if (message->of.reserved.deadline_ns != 0) {
+	struct layout_descriptor_annex *annex = &lane_writer_descriptor(&producer->writer)->annex;
+	if ((message->flags & LAYOUT_DEADLINE) != 0)
 		annex->deadline_ns = message->of.reserved.deadline_ns;
-		flags |= LAYOUT_DEADLINE;
-	}
-	if (memcmp(trace->trace_id, no_trace, sizeof no_trace) != 0) {
+	if ((message->flags & LAYOUT_TRACED) != 0) {
+		const struct sluice_trace *trace = &message->of.reserved.trace;
 		memcpy(annex->trace_id, trace->trace_id, sizeof annex->trace_id);
 		memcpy(annex->parent_id, trace->parent_id, sizeof annex->parent_id);
 		annex->trace_flags = trace->flags;
-		flags |= LAYOUT_TRACED;
 	}
-	if (message->stamps.reserve_ns != 0) {
+	if ((message->flags & LAYOUT_STAMPED) != 0) {
 		message->stamps.publish_ns = clock_monotonic_ns();
 		annex->reserve_ns = message->stamps.reserve_ns;
 		annex->publish_ns = message->stamps.publish_ns;
 		stats_record(&producer->stats->fill_time, message->stamps.publish_ns - message->stamps.reserve_ns);
-		flags |= LAYOUT_STAMPED;
 	}
-	return flags;
 }
 
-/* Wakes whoever the message is for. The publish before ended with the full fence (D3) that this look needs. */
-static void wake_consumers(struct sluice_producer *producer)
+/* What the plan does not know: tensors that were shrunk, dimensions that lie in the payload. */
+static struct lane_words describe_again(const struct sluice_producer *producer)
+{
+	const struct sluice_message *message = &producer->message;
+	if (producer->plan.wide)
+		write_words(message, NULL,
+			(uint64_t *)(void *)(producer->writer.payload + message->of.reserved.room.offset));
+	return describe(producer);
+}
+
+/* Wakes whoever the message is for. */
+static COLD int wake_consumers(struct sluice_producer *producer)
 {
 	struct layout_control *control = producer->channel.control;
-	if (__builtin_expect(!doorbell_is_armed(&control->sleeping_consumers), 1))
-		return;
 	uint32_t woken;
 	if (producer->broadcast)
 		woken = doorbell_ring_all(control->bells, &control->sleeping_consumers);
@@ -503,6 +564,28 @@ static void wake_consumers(struct sluice_producer *producer)
 		woken = doorbell_ring_one(
 			control->bells, &control->sleeping_consumers, (uint32_t)producer->writer.head);
 	stats_add(&producer->stats->wakeups_sent, woken);
+	return 0;
+}
+
+/* Publishes the reservation, of which `words` says all but where it lies and what travels beside it. */
+static inline int hand_over(struct sluice_producer *producer, struct lane_words *words, uint64_t ticket)
+{
+	struct sluice_message *message = &producer->message;
+	struct lane_writer *writer = &producer->writer;
+	struct lane_room room = message->of.reserved.room;
+	bool inside = producer->plan.inside;
+	uint64_t bytes = inside ? 0 : align_up(words->payload_bytes, writer->alignment);
+	words->place = producer->place | LANE_PLACE(inside ? 0 : room.offset / LAYOUT_UNIT, 0, message->flags);
+	lane_writer_publish(writer, words, message->correlation_id, ticket, room, bytes);
+	/* The next small message's payload; consumers have no business there until it is published. */
+	atomic_prefetch_write(lane_writer_descriptor(writer)->payload);
+
+	message_set_state(message, MESSAGE_NONE);
+	stats_add(&producer->stats->published_messages, 1);
+	stats_add(&producer->stats->published_bytes, words->payload_bytes);
+	/* The publish ended with the full fence (D3) that this look needs. */
+	bool asleep = doorbell_is_armed(&producer->channel.control->sleeping_consumers);
+	return UNLIKELY(asleep) ? wake_consumers(producer) : 0;
 }
 
 static int check_reservation(struct sluice_message *message)
@@ -516,35 +599,27 @@ static int check_reservation(struct sluice_message *message)
 	return message->handle->kind == HANDLE_PRODUCER && message_state(message) == MESSAGE_RESERVED ? 0 : -EALREADY;
 }
 
+static COLD int publish_properly(struct sluice_producer *producer)
+{
+	struct lane_words words = describe_again(producer);
+	uint64_t ticket = 0;
+	write_annex(producer);
+	/* O1: ticket, before P1, pairs with O2 in look_by_order */
+	if (producer->ordered)
+		ticket = atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1;
+	return hand_over(producer, &words, ticket);
+}
+
 int sluice_publish(struct sluice_message *message)
 {
 	int error = check_reservation(message);
 	if (error != 0)
 		return error;
 	struct sluice_producer *producer = (struct sluice_producer *)message->handle;
-	struct lane_writer *writer = &producer->writer;
-	struct lane_room room = message->of.reserved.room;
-	bool wide = (message->flags & LAYOUT_DIMS_IN_PAYLOAD) != 0;
-	bool inside = (message->flags & LAYOUT_PAYLOAD_INLINE) != 0;
-
-	struct layout_descriptor_head head = {
-		.correlation_id = message->correlation_id,
-		.payload_bytes = payload_end(message),
-		.payload_unit = inside ? 0 : (uint32_t)(room.offset / 64),
-		.schema = (uint16_t)producer->last_schema,
-	};
-	write_words(message, &head, wide ? (uint64_t *)(void *)(writer->payload + room.offset) : NULL);
-	head.flags = (uint16_t)(message->flags | write_annex(producer, &lane_writer_descriptor(writer)->annex));
-	/* O1: ticket, before P1, pairs with O2 in look_by_order */
-	if (producer->ordered)
-		head.ticket = atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1;
-	lane_writer_publish(writer, &head, room, inside ? 0 : align_up(head.payload_bytes, writer->alignment));
-
-	message_set_state(message, MESSAGE_NONE);
-	stats_add(&producer->stats->published_messages, 1);
-	stats_add(&producer->stats->published_bytes, head.payload_bytes);
-	wake_consumers(producer);
-	return 0;
+	if (UNLIKELY((message->flags & ~(uint32_t)LAYOUT_PAYLOAD_INLINE) != 0 || message->of.reserved.shrunk ||
+		     producer->ordered))
+		return publish_properly(producer);
+	return hand_over(producer, &producer->words, 0);
 }
 
 int sluice_discard(struct sluice_message *message)

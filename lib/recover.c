@@ -32,7 +32,6 @@ static void ring_everybody(struct layout_control *control)
 
 bool recover_load_record(const struct layout_aside *shared, struct layout_aside *ret_record)
 {
-	typedef uint64_t __attribute__((may_alias)) any_word;
 	if (atomic_load_acquire(&shared->state) != 1) /* X4: before the rest is read, pairs with X3 in record_aside */
 		return false;
 	/* relaxed, here and below: once the ring has wrapped, another may be writing it */
@@ -45,7 +44,6 @@ bool recover_load_record(const struct layout_aside *shared, struct layout_aside 
 
 static void store_record(struct layout_aside *shared, const struct layout_aside *record)
 {
-	typedef uint64_t __attribute__((may_alias)) any_word;
 	/* relaxed: between the two stores of the state (X3) */
 	for (size_t i = 0; i < RECORD_WORDS; i++)
 		atomic_store_relaxed(&((any_word *)shared)[i], ((const any_word *)record)[i]); /* relaxed: as said */

@@ -44,6 +44,15 @@ static inline bool sampler_is_due(struct sampler *sampler)
 	return sampler->interval_ns != UINT64_MAX;
 }
 
+/* The same, from the other side: true, and the message is counted, if it is not to be stamped. */
+static inline bool sampler_passes(struct sampler *sampler)
+{
+	if (sampler->countdown == 0)
+		return sampler->interval_ns == UINT64_MAX;
+	sampler->countdown--;
+	return true;
+}
+
 /* Tells the sampler when the message that was due got its stamp. */
 void sampler_stamped(struct sampler *sampler, uint64_t now_ns);
 

@@ -7,8 +7,8 @@
 /* A sleep and its wake-up cost the waker about 2 us and the sleeper 16 us: three of those are worth spinning for. */
 #define DEFAULT_SPIN_NS 50000
 
-/* Looks between two readings of the clock. */
-#define ROUNDS_PER_CLOCK 64
+/* Steps between two readings of the clock. */
+#define STEPS_PER_CLOCK 4
 
 enum waiter_next waiter_step(struct waiter *waiter)
 {
@@ -17,8 +17,7 @@ enum waiter_next waiter_step(struct waiter *waiter)
 		return WAITER_OVER;
 	if (waiter->spin_ns < 0)
 		return WAITER_SLEEP;
-	atomic_pause();
-	if (++waiter->rounds % ROUNDS_PER_CLOCK != 0)
+	if (++waiter->steps % STEPS_PER_CLOCK != 0)
 		return WAITER_SPIN;
 	uint64_t now_ns = clock_monotonic_ns();
 	waiter->now_ns = now_ns;

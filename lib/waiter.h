@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "atomic.h"
 #include "clock.h"
 
 /* Sleepers wake by themselves this often, so that a wake-up that died with its waker is only a short delay. */
@@ -14,7 +15,7 @@ struct waiter {
 	struct deadline deadline;
 	int64_t spin_ns;   /* longest spin before a sleep; negative none, INT64_MAX never sleep */
 	uint64_t spin_end; /* CLOCK_MONOTONIC; 0 before the first look */
-	uint32_t rounds;
+	uint32_t steps;
 	uint64_t now_ns; /* CLOCK_MONOTONIC if the last step or sleep read it, else 0 */
 };
 
@@ -29,7 +30,27 @@ static inline struct waiter waiter_for(int64_t timeout_ns, int64_t spin_ns)
 	return (struct waiter){.deadline = deadline_in(timeout_ns), .spin_ns = spin_ns};
 }
 
-/* What to do after a look that found nothing. Pauses the core while spinning. */
+/* Looks that a spin takes between two steps. */
+#define WAITER_LOOKS 64
+
+/* Steps of a spin without a pause: what comes within a microsecond or two is not to be met in the middle of one. */
+#define WAITER_BUSY_STEPS 16
+
+/* Between two looks of a spin: tells the core, except at first, because a pause may take as long as all the rest of a call. */
+static inline void waiter_pause(const struct waiter *waiter)
+{
+	if (waiter->steps > WAITER_BUSY_STEPS)
+		atomic_pause();
+}
+
+/* The same for those whose looks take cache lines away from whom they wait for. */
+static inline void waiter_rest(void)
+{
+	for (int i = 0; i < 8; i++)
+		atomic_pause();
+}
+
+/* What to do after a look that found nothing, or after a spin's looks. */
 enum waiter_next waiter_step(struct waiter *waiter);
 
 /* How long to sleep now; 0 if the wait is over. Starts the spin after that sleep anew. */

@@ -186,7 +186,8 @@ static void write_message(struct stage *stage, int number)
 		.flags = is_inside(sequence) ? LAYOUT_PAYLOAD_INLINE : 0,
 		.dims = {(uint32_t)bytes},
 	};
-	lane_writer_publish(writer, &head, room, room_bytes);
+	const struct lane_words words = lane_words_of(&head);
+	lane_writer_publish(writer, &words, head.correlation_id, head.ticket, room, room_bytes);
 }
 
 static void *write_all(void *argument)

@@ -8,6 +8,14 @@
 
 #define UNIT 64
 
+static void publish_head(
+	struct lane_writer *writer, const struct layout_descriptor_head *head, struct lane_room room, uint64_t bytes)
+{
+	const struct lane_words words = lane_words_of(head);
+
+	lane_writer_publish(writer, &words, head->correlation_id, head->ticket, room, bytes);
+}
+
 /* Publishes `bytes` bytes, for which there must be room; returns where they are. */
 static struct lane_room publish(struct lane_case *lane, uint64_t bytes)
 {
@@ -15,7 +23,7 @@ static struct lane_room publish(struct lane_case *lane, uint64_t bytes)
 	struct lane_room room;
 
 	check(lane_writer_find_room(&lane->writer, bytes, &room));
-	lane_writer_publish(&lane->writer, &head, room, bytes);
+	publish_head(&lane->writer, &head, room, bytes);
 	return room;
 }
 
@@ -142,7 +150,7 @@ static void check_largest_everywhere(uint64_t capacity, uint32_t alignment)
 		check(lane_writer_find_room(&lane.writer, largest, &room));
 		check(room.offset + largest <= capacity && room.offset % alignment == 0);
 		check_equal(room.offset == offset ? 0 : capacity - offset, room.skipped);
-		lane_writer_publish(&lane.writer, &(struct layout_descriptor_head){0}, room, largest);
+		publish_head(&lane.writer, &(struct layout_descriptor_head){0}, room, largest);
 		check(lane.writer.used <= capacity);
 		lane_writer_free_to(&lane.writer, lane.writer.head);
 		check_equal(0, lane.writer.used);
@@ -251,7 +259,7 @@ static void publish_filled(struct lane_case *lane, struct lane_room room, uint64
 
 	memset(lane->writer.payload + room.offset, filling(sequence), bytes);
 	check(lane_reader_look(&lane->reader, sequence) < 0);
-	lane_writer_publish(&lane->writer, &head, room, bytes);
+	publish_head(&lane->writer, &head, room, bytes);
 }
 
 /* A live message must be at its reader as it was published. */
