@@ -250,8 +250,8 @@ static inline int let_go(struct sluice_message *message, bool moved)
 	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
 	const struct layout_control *control = consumer->channel.control;
 	uint32_t slot = (uint32_t)message->origin % LAYOUT_SLOTS;
-	const uint64_t *member = message->of.held.member;
-	uint64_t member_there = message->of.held.member_there;
+	const uint64_t *member = message->held.member;
+	uint64_t member_there = message->held.member_there;
 	message_set_state(message, MESSAGE_NONE);
 	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	bool starved = moved && doorbell_slot_is_armed(&control->sleeping_producers, slot);
@@ -289,9 +289,9 @@ int sluice_release(const struct sluice_message *const_message)
 	if (const_message->handle->kind != HANDLE_CONSUMER || message_state(const_message) != MESSAGE_HELD)
 		return -EALREADY;
 	struct sluice_message *message = (struct sluice_message *)(uintptr_t)const_message;
-	if (UNLIKELY((message->flags & LAYOUT_STAMPED) != 0 || message->of.held.lane->broadcast))
+	if (UNLIKELY((message->flags & LAYOUT_STAMPED) != 0 || message->held.lane->broadcast))
 		return release_properly(message);
-	if (UNLIKELY(!claims_release(message->of.held.claim, message->of.held.claimed)))
+	if (UNLIKELY(!claims_release(message->held.claim, message->held.claimed)))
 		return give_up(message);
 	return let_go(message, true);
 }
@@ -381,8 +381,8 @@ static void give_back(struct sluice_consumer *consumer)
 		struct sluice_message *message = consumer->pool.messages[i];
 		if (message_state(message) != MESSAGE_HELD)
 			continue;
-		if (!message->of.held.lane->broadcast)
-			returned |= claims_return(message->of.held.claim, message->of.held.claimed, true);
+		if (!message->held.lane->broadcast)
+			returned |= claims_return(message->held.claim, message->held.claimed, true);
 		message_set_state(message, MESSAGE_NONE);
 	}
 	struct layout_control *control = consumer->channel.control;

@@ -229,10 +229,10 @@ static const char *learn_shape(
 
 void consumer_lane_describe(struct consumer_lane *lane, struct sluice_message *message)
 {
-	message->of.held.shape = lane->shape;
-	message->of.held.lane = lane;
-	message->of.held.member = lane->member;
-	message->of.held.member_there =
+	message->held.shape = lane->shape;
+	message->held.lane = lane;
+	message->held.member = lane->member;
+	message->held.member_there =
 		layout_member_word(lane->key.incarnation, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
 	message->origin = (uint64_t)lane->key.incarnation << 32 | lane->key.slot;
 	message->tensor_count = lane->tensor_count;
@@ -264,7 +264,7 @@ static const char *read_message(struct consumer_lane *lane, uint64_t sequence, s
 	if (reason != NULL)
 		return reason;
 	/* A handle that had that shape before needs only addresses. */
-	if (message->of.held.shape != lane->shape)
+	if (message->held.shape != lane->shape)
 		consumer_lane_describe(lane, message);
 	for (uint32_t i = 0; i < message->tensor_count; i++)
 		message->tensors[i].data = base + lane->offsets[i];
@@ -293,8 +293,8 @@ static enum consumer_lane_found take_queue(
 		*ret_fault = (struct lane_fault){reason, sequence};
 		return LANE_BROKEN;
 	}
-	message->of.held.claim = claim;
-	message->of.held.claimed = held;
+	message->held.claim = claim;
+	message->held.claimed = held;
 	message->deliveries = layout_claim_decode(held).deliveries;
 	return LANE_FOUND;
 }
@@ -375,7 +375,7 @@ static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret
 struct lane_release consumer_lane_release_broadcast(struct sluice_message *message)
 {
 	uint64_t oldest = 0;
-	if (!advance(message->of.held.lane, message->sequence, &oldest))
+	if (!advance(message->held.lane, message->sequence, &oldest))
 		return (struct lane_release){.error = -ESTALE};
 	return (struct lane_release){.moved = oldest != 0};
 }

@@ -117,7 +117,7 @@ static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t 
 	__builtin_prefetch(descriptor->payload); /* the rest of a small message travels while it is being claimed */
 	uint64_t bytes = lane->last_words.payload_bytes;
 	uint64_t place;
-	if (message->of.held.shape != lane->shape || bytes > budget ||
+	if (message->held.shape != lane->shape || bytes > budget ||
 		!lane_reader_repeats(descriptor, &lane->last_words, &place) || (uint32_t)place >= lane->places)
 		return false;
 	uint64_t correlation_id = atomic_load_relaxed(&descriptor->head.correlation_id); /* relaxed: after C1 */
@@ -128,8 +128,8 @@ static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t 
 		uint64_t held = lane->claimed_first | lap;
 		if (!claims_is_fresh(seen, lap) || !claims_take_fresh(claim, seen, held))
 			return false;
-		message->of.held.claim = claim;
-		message->of.held.claimed = held;
+		message->held.claim = claim;
+		message->held.claimed = held;
 	} else if (lane->given_up) {
 		return false;
 	}
@@ -162,9 +162,9 @@ struct lane_release consumer_lane_release_broadcast(struct sluice_message *messa
 /* The same for all messages. */
 static inline struct lane_release consumer_lane_release(struct sluice_message *message)
 {
-	if (message->of.held.lane->broadcast)
+	if (message->held.lane->broadcast)
 		return consumer_lane_release_broadcast(message);
-	bool ours = claims_release(message->of.held.claim, message->of.held.claimed);
+	bool ours = claims_release(message->held.claim, message->held.claimed);
 	return (struct lane_release){.error = ours ? 0 : -ESTALE, .moved = ours};
 }
 

@@ -55,7 +55,7 @@ static bool holds_messages_of(const struct sluice_consumer *consumer, const stru
 {
 	for (uint32_t i = 0; i < consumer->pool.count; i++) {
 		const struct sluice_message *message = consumer->pool.messages[i];
-		if (message_state(message) == MESSAGE_HELD && message->of.held.lane == lane)
+		if (message_state(message) == MESSAGE_HELD && message->held.lane == lane)
 			return true;
 	}
 	return false;

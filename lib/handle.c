@@ -4,8 +4,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* What two threads have in handles of their own must not share a cache line, nor the pair of lines fetched together. */
+#define HANDLE_ALIGNMENT 128
 
 /* How many closed handles wait before the oldest serves again. */
 #define HANDLES_RESTING 16
@@ -77,9 +81,11 @@ static struct handle *take_rested(enum handle_kind kind)
 
 static struct handle *allocate(enum handle_kind kind, size_t bytes)
 {
-	struct handle *handle = calloc(1, bytes);
+	size_t rounded = (bytes + HANDLE_ALIGNMENT - 1) / HANDLE_ALIGNMENT * HANDLE_ALIGNMENT;
+	struct handle *handle = aligned_alloc(HANDLE_ALIGNMENT, rounded);
 	if (handle == NULL)
 		return NULL;
+	memset(handle, 0, rounded);
 	handle->guard = new_guard();
 	if (handle->guard == NULL) {
 		free(handle);

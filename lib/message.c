@@ -55,9 +55,9 @@ int sluice_shrink(struct sluice_message *message, uint32_t index, int64_t first)
 	if (index >= message->tensor_count || message->tensors[index].ndim == 0)
 		return -EINVAL;
 	struct sluice_tensor *tensor = &message->tensors[index];
-	if (first < 0 || first > message->of.reserved.first[index])
+	if (first < 0 || first > message->reserved.first[index])
 		return -EINVAL;
-	message->of.reserved.shrunk = true;
+	message->reserved.shrunk = true;
 	tensor->shape[0] = first;
 	/* It was reserved at its largest, so this cannot overflow. */
 	return tensor_bytes(tensor->shape, tensor->ndim, tensor_element_bytes(tensor->dtype), &tensor->bytes);
@@ -75,7 +75,7 @@ int sluice_set_deadline(struct sluice_message *message, uint64_t deadline_ns)
 {
 	if (!is_reserved(message))
 		return -EALREADY;
-	message->of.reserved.deadline_ns = deadline_ns;
+	message->reserved.deadline_ns = deadline_ns;
 	set_flag(message, LAYOUT_DEADLINE, deadline_ns != 0);
 	return 0;
 }
@@ -85,7 +85,7 @@ int sluice_set_trace(struct sluice_message *message, const struct sluice_trace *
 	static const struct sluice_trace none;
 	if (!is_reserved(message))
 		return -EALREADY;
-	message->of.reserved.trace = trace != NULL ? *trace : none;
+	message->reserved.trace = trace != NULL ? *trace : none;
 	set_flag(message, LAYOUT_TRACED,
 		trace != NULL && memcmp(trace->trace_id, none.trace_id, sizeof none.trace_id) != 0);
 	return 0;
@@ -101,7 +101,7 @@ uint64_t sluice_deadline(const struct sluice_message *message)
 	if (!is_live(message) || (message->flags & LAYOUT_DEADLINE) == 0)
 		return 0;
 	if (is_reserved(message))
-		return message->of.reserved.deadline_ns;
+		return message->reserved.deadline_ns;
 	return atomic_load_relaxed(
 		&message->descriptor->annex.deadline_ns); /* relaxed: after C1, and the message is held */
 }
@@ -112,7 +112,7 @@ void sluice_trace(const struct sluice_message *message, struct sluice_trace *ret
 	if (!is_live(message) || (message->flags & LAYOUT_TRACED) == 0)
 		return;
 	if (is_reserved(message)) {
-		*ret_trace = message->of.reserved.trace;
+		*ret_trace = message->reserved.trace;
 	} else {
 		const struct layout_descriptor_annex *annex = &message->descriptor->annex;
 		memcpy(ret_trace->trace_id, annex->trace_id, sizeof ret_trace->trace_id);
@@ -157,9 +157,10 @@ static bool grow(struct message_pool *pool, struct handle *handle)
 	if (messages == NULL)
 		return false;
 	pool->messages = messages;
-	struct sluice_message *added = calloc(more, sizeof *added);
+	struct sluice_message *added = aligned_alloc(_Alignof(struct sluice_message), more * sizeof *added);
 	if (added == NULL)
 		return false;
+	memset(added, 0, more * sizeof *added);
 	for (uint32_t i = 0; i < more; i++) {
 		added[i].handle = handle;
 		pool->messages[pool->count + i] = &added[i];

@@ -16,40 +16,38 @@ enum message_state { MESSAGE_NONE = 0, MESSAGE_RESERVED = 1, MESSAGE_HELD = 2 };
 
 struct consumer_lane;
 
+/* In the order of use: what changes with each message of a consumer lies in the first two cache lines. */
 struct sluice_message {
-	struct handle *handle; /* the producer or consumer it belongs to */
-	uint32_t state;        /* enum message_state; release may come from another thread than the next receive */
-	uint32_t tensor_count;
-	uint64_t sequence;
-	uint64_t origin;
-	uint64_t correlation_id;
+	_Alignas(64) struct handle *handle; /* the producer or consumer it belongs to */
+	uint32_t state; /* enum message_state; release may come from another thread than the next receive */
 	uint32_t
-		flags; /* enum layout_descriptor_flags: what it carries; trace, deadline and stamps mean something only then */
-	uint32_t deliveries;
+		flags; /* enum layout_descriptor_flags; trace, deadline and stamps mean something only if they say so */
+	uint64_t sequence;
+	uint64_t correlation_id;
 	const struct layout_descriptor *descriptor; /* consumer: for the annex, which is read when asked for */
-	struct sluice_stamps stamps;
-	union {
-		struct { /* of a reservation */
-			struct lane_room room;
-			uint64_t deadline_ns;
-			struct sluice_trace trace;
-			bool shrunk;
-			int64_t first[SLUICE_MAX_TENSORS];    /* first dimensions as reserved */
-			uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
-		} reserved;
-		struct { /* of a received message */
-			uint64_t *claim;
-			uint64_t claimed; /* the claim word that says that it is held */
-			/* These and the tensors change with the shape only, of which no two lanes share one. */
-			uint64_t
-				shape; /* which of the lane's shapes the tensors describe: see consumer_lane_describe */
-			struct consumer_lane *lane;
-			const uint64_t *
-				member; /* the producer's word in the roster, and what it is while the producer is there */
-			uint64_t member_there;
-		} held;
-	} of;
+	struct {                                    /* of a received message */
+		uint64_t *claim;
+		uint64_t claimed; /* the claim word that says that it is held */
+		/* These, the origin and the tensors change with the shape only, of which no two lanes share one. */
+		uint64_t shape; /* which of the lane's shapes the tensors describe: see consumer_lane_describe */
+		struct consumer_lane *lane;
+		const uint64_t
+			*member; /* the producer's word in the roster, and what it is while the producer is there */
+		uint64_t member_there;
+	} held;
+	uint64_t origin;
+	uint32_t tensor_count;
+	uint32_t deliveries;
 	struct sluice_tensor tensors[SLUICE_MAX_TENSORS];
+	struct sluice_stamps stamps;
+	struct { /* of a reservation */
+		struct lane_room room;
+		uint64_t deadline_ns;
+		struct sluice_trace trace;
+		bool shrunk;
+		int64_t first[SLUICE_MAX_TENSORS];    /* first dimensions as reserved */
+		uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
+	} reserved;
 };
 
 static inline enum message_state message_state(const struct sluice_message *message)

@@ -340,8 +340,8 @@ static void fill_tensors(struct sluice_message *message, const struct lane_schem
 		tensor->ndim = specs[i].ndim;
 		for (uint32_t k = 0; k < specs[i].ndim; k++)
 			tensor->shape[k] = specs[i].shape[k];
-		message->of.reserved.first[i] = specs[i].ndim > 0 ? specs[i].shape[0] : 0;
-		message->of.reserved.offsets[i] = plan->offsets[i];
+		message->reserved.first[i] = specs[i].ndim > 0 ? specs[i].shape[0] : 0;
+		message->reserved.offsets[i] = plan->offsets[i];
 	}
 }
 
@@ -365,7 +365,7 @@ static inline bool repeats_last(
 	for (size_t i = 0; i < count; i++) {
 		const struct sluice_tensor *tensor = &last->tensors[i];
 		if (specs[i].dtype != tensor->dtype || specs[i].ndim != tensor->ndim || specs[i].name == NULL ||
-			(tensor->ndim > 0 && specs[i].shape[0] != last->of.reserved.first[i]) ||
+			(tensor->ndim > 0 && specs[i].shape[0] != last->reserved.first[i]) ||
 			!same_name(specs[i].name, tensor->name))
 			return false;
 		for (uint32_t k = 1; k < tensor->ndim; k++)
@@ -380,10 +380,10 @@ static void unshrink(struct sluice_producer *producer)
 {
 	struct sluice_message *message = &producer->message;
 	for (uint32_t i = 0; i < message->tensor_count; i++) {
-		message->tensors[i].shape[0] = message->of.reserved.first[i];
+		message->tensors[i].shape[0] = message->reserved.first[i];
 		message->tensors[i].bytes = producer->plan.tensor_bytes[i];
 	}
-	message->of.reserved.shrunk = false;
+	message->reserved.shrunk = false;
 }
 
 /* Dimensions of all tensors, then where they start in units of 64 bytes: into the head, or before the payload. */
@@ -398,9 +398,9 @@ static void write_words(const struct sluice_message *message, struct layout_desc
 				head->dims[word] = (uint32_t)message->tensors[i].shape[k];
 	for (uint32_t i = wide != NULL ? 0 : 1; i < message->tensor_count; i++, word++)
 		if (wide != NULL)
-			wide[word] = message->of.reserved.offsets[i] / LAYOUT_UNIT;
+			wide[word] = message->reserved.offsets[i] / LAYOUT_UNIT;
 		else
-			head->dims[word] = (uint32_t)(message->of.reserved.offsets[i] / LAYOUT_UNIT);
+			head->dims[word] = (uint32_t)(message->reserved.offsets[i] / LAYOUT_UNIT);
 }
 
 /* How far the message reaches after its tensors were shrunk. */
@@ -408,7 +408,7 @@ static uint64_t payload_end(const struct sluice_message *message)
 {
 	uint64_t end = 0;
 	for (uint32_t i = 0; i < message->tensor_count; i++) {
-		uint64_t tensor_end = message->of.reserved.offsets[i] + message->tensors[i].bytes;
+		uint64_t tensor_end = message->reserved.offsets[i] + message->tensors[i].bytes;
 		end = tensor_end > end ? tensor_end : end;
 	}
 	return end;
@@ -441,7 +441,7 @@ static int plan_reservation(struct sluice_producer *producer, const struct sluic
 		return schema;
 	producer->plan = plan;
 	producer->has_plan = true;
-	producer->message.of.reserved.shrunk = false;
+	producer->message.reserved.shrunk = false;
 	fill_tensors(&producer->message, &producer->writer.schemas[schema], specs, &plan);
 	producer->words = describe(producer);
 	producer->place = producer->words.place;
@@ -465,7 +465,7 @@ static inline int begin_reservation(
 	message->sequence = writer->head;
 	message->correlation_id = 0;
 	message->flags = LANE_PLACE_FLAGS(producer->place);
-	message->of.reserved.room = room;
+	message->reserved.room = room;
 	uint8_t *base = plan->inside ? lane_writer_descriptor(writer)->payload : writer->payload + room.offset;
 	message->tensors[0].data = base + plan->offsets[0];
 	for (uint32_t i = 1; i < message->tensor_count; i++)
@@ -487,7 +487,7 @@ static COLD int reserve_properly(struct sluice_producer *producer, const struct 
 	int error = repeats_last(producer, specs, count) ? 0 : plan_reservation(producer, specs, count);
 	if (error != 0)
 		return error;
-	if (producer->message.of.reserved.shrunk)
+	if (producer->message.reserved.shrunk)
 		unshrink(producer);
 	struct lane_room room;
 	if (!find_room(producer, producer->plan.bytes, &room)) {
@@ -513,7 +513,7 @@ int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_
 	atomic_prefetch_write(lane_writer_descriptor(&producer->writer)); /* it travels while this call works */
 	struct lane_room room;
 	if (LIKELY(message_state(&producer->message) == MESSAGE_NONE && specs != NULL) &&
-		LIKELY(repeats_last(producer, specs, count) && !producer->message.of.reserved.shrunk) &&
+		LIKELY(repeats_last(producer, specs, count) && !producer->message.reserved.shrunk) &&
 		LIKELY(lane_writer_find_room(&producer->writer, producer->plan.bytes, &room)) &&
 		LIKELY(sampler_passes(&producer->sampler)))
 		return begin_reservation(producer, room, ret_message);
@@ -528,9 +528,9 @@ static void write_annex(struct sluice_producer *producer)
 	struct sluice_message *message = &producer->message;
 	struct layout_descriptor_annex *annex = &lane_writer_descriptor(&producer->writer)->annex;
 	if ((message->flags & LAYOUT_DEADLINE) != 0)
-		annex->deadline_ns = message->of.reserved.deadline_ns;
+		annex->deadline_ns = message->reserved.deadline_ns;
 	if ((message->flags & LAYOUT_TRACED) != 0) {
-		const struct sluice_trace *trace = &message->of.reserved.trace;
+		const struct sluice_trace *trace = &message->reserved.trace;
 		memcpy(annex->trace_id, trace->trace_id, sizeof annex->trace_id);
 		memcpy(annex->parent_id, trace->parent_id, sizeof annex->parent_id);
 		annex->trace_flags = trace->flags;
@@ -549,7 +549,7 @@ static struct lane_words describe_again(const struct sluice_producer *producer)
 	const struct sluice_message *message = &producer->message;
 	if (producer->plan.wide)
 		write_words(message, NULL,
-			(uint64_t *)(void *)(producer->writer.payload + message->of.reserved.room.offset));
+			(uint64_t *)(void *)(producer->writer.payload + message->reserved.room.offset));
 	return describe(producer);
 }
 
@@ -572,7 +572,7 @@ static inline int hand_over(struct sluice_producer *producer, struct lane_words 
 {
 	struct sluice_message *message = &producer->message;
 	struct lane_writer *writer = &producer->writer;
-	struct lane_room room = message->of.reserved.room;
+	struct lane_room room = message->reserved.room;
 	bool inside = producer->plan.inside;
 	uint64_t bytes = inside ? 0 : align_up(words->payload_bytes, writer->alignment);
 	words->place = producer->place | LANE_PLACE(inside ? 0 : room.offset / LAYOUT_UNIT, 0, message->flags);
@@ -616,7 +616,7 @@ int sluice_publish(struct sluice_message *message)
 	if (error != 0)
 		return error;
 	struct sluice_producer *producer = (struct sluice_producer *)message->handle;
-	if (UNLIKELY((message->flags & ~(uint32_t)LAYOUT_PAYLOAD_INLINE) != 0 || message->of.reserved.shrunk ||
+	if (UNLIKELY((message->flags & ~(uint32_t)LAYOUT_PAYLOAD_INLINE) != 0 || message->reserved.shrunk ||
 		     producer->ordered))
 		return publish_properly(producer);
 	return hand_over(producer, &producer->words, 0);

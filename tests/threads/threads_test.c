@@ -382,8 +382,8 @@ static void a_broadcast_is_read_by_all_and_released_from_any_thread(void **state
 /* Keeps every third message until another has it; then its own release must come to nothing. */
 static void stall(struct reader *reader, struct sluice_message *message)
 {
-	uint64_t *claim = message->of.held.claim;
-	while (atomic_load_acquire(claim) == message->of.held.claimed)
+	uint64_t *claim = message->held.claim;
+	while (atomic_load_acquire(claim) == message->held.claimed)
 		sched_yield();
 	expect(consumer_lane_release(message).error == -ESTALE);
 	message_set_state(message, MESSAGE_NONE);
@@ -469,8 +469,8 @@ static void *hoard(void *argument)
 			sched_yield();
 			continue;
 		}
-		uint64_t *claim = message->of.held.claim;
-		while (atomic_load_acquire(claim) == message->of.held.claimed)
+		uint64_t *claim = message->held.claim;
+		while (atomic_load_acquire(claim) == message->held.claimed)
 			sched_yield();
 		message_set_state(message, MESSAGE_NONE);
 		atomic_add_relaxed(&stage->taken, UINT64_C(1));
