@@ -119,8 +119,7 @@ int sluice_receive(struct sluice_consumer *consumer, int64_t timeout_ns, const s
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
-	if (LIKELY(sampler_passes(&consumer->liveness)) &&
-		LIKELY(consumer_take_at_once(consumer, ANY_MESSAGE, ret_message)))
+	if (LIKELY(consumer_take_at_once(consumer, ANY_MESSAGE, ret_message)))
 		return 0;
 	return receive_properly(consumer, timeout_ns, ret_message);
 }
@@ -224,8 +223,10 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 		count++;
 	}
 	/* The end of the stream shows again by itself; anything else that went wrong is told by the next call. */
-	if (result < 0 && result != -ENODATA)
+	if (result < 0 && result != -ENODATA) {
 		consumer->pending_error = result;
+		consumer->at_once_until = 0; /* so that the next call finds it */
+	}
 	return (int)count;
 }
 
@@ -286,7 +287,7 @@ int sluice_release(const struct sluice_message *const_message)
 	int error = handle_check(const_message->handle);
 	if (error != 0)
 		return error;
-	if (const_message->handle->kind != HANDLE_CONSUMER || message_state(const_message) != MESSAGE_HELD)
+	if (message_state(const_message) != MESSAGE_HELD) /* one of a producer never is */
 		return -EALREADY;
 	struct sluice_message *message = (struct sluice_message *)(uintptr_t)const_message;
 	if (UNLIKELY((message->flags & LAYOUT_STAMPED) != 0 || message->held.lane->broadcast))
@@ -321,6 +322,8 @@ static int check_options(const struct sluice_consumer_options *options)
 static void set_up(struct sluice_consumer *consumer, const struct sluice_consumer_options *options)
 {
 	consumer->page = &consumer->channel.control->consumers[consumer->channel.slot];
+	consumer->received_messages = atomic_load_relaxed(&consumer->page->received_messages); /* relaxed: a figure */
+	consumer->received_bytes = atomic_load_relaxed(&consumer->page->received_bytes);       /* relaxed: likewise */
 	peers_start(&consumer->channel);
 	consumer->lanes_epoch = UINT64_MAX;
 	/* R2: before any lane's tail is read: what is returned later is seen as a change */
@@ -328,6 +331,8 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer->quantum_messages =
 		options->quantum_messages != 0 ? options->quantum_messages : DEFAULT_QUANTUM_MESSAGES;
 	consumer->quantum_bytes = options->quantum_bytes != 0 ? options->quantum_bytes : DEFAULT_QUANTUM_BYTES;
+	consumer->turn_until = consumer->received_messages + consumer->quantum_messages;
+	consumer->turn_until_bytes = consumer->received_bytes + consumer->quantum_bytes;
 	consumer->flags = options->flags;
 	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
 	consumer->spin_ns = waiter_spin_ns(options->spin_ns);

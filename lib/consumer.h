@@ -20,8 +20,15 @@
 struct sluice_consumer {
 	struct handle handle;
 	struct message_pool pool; /* outlives close: see message_pool */
-	struct channel channel;
 	struct layout_consumer_page *page;
+	uint64_t received_messages; /* as they stand on the page */
+	uint64_t received_bytes;
+	uint64_t turn_until; /* received_messages and received_bytes at which the turn of a lane is over */
+	uint64_t turn_until_bytes;
+	/* Messages of this lane may be taken at once until received_messages is so high; see consumer_look. */
+	struct consumer_lane *at_once;
+	uint64_t at_once_until;
+	struct channel channel;
 	struct consumer_lane
 		*lanes[LAYOUT_LANES]; /* the first `lane_count` are attached, the next `spare_count` are not */
 	uint32_t lane_count;
@@ -31,14 +38,12 @@ struct sluice_consumer {
 	uint64_t lanes_epoch;
 	uint64_t redelivery_epoch;
 	uint32_t current; /* whose turn it is */
-	uint32_t turn_messages;
-	uint64_t turn_bytes;
 	uint32_t quantum_messages;
 	uint64_t quantum_bytes;
 	uint32_t flags;
 	uint32_t expected_producers;
 	int64_t spin_ns;
-	struct sampler liveness; /* when a consumer that never waits looks after the others */
+	struct sampler liveness; /* when one that never waits looks after the others; counts proper looks only */
 	int pending_error;       /* found while something else was under way */
 	bool ordered;
 	bool has_fault;
@@ -89,12 +94,14 @@ int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, cons
 
 /* ---- the common course, without a call ---- */
 
-/* Hands a message of `lane` to the caller. */
-static inline void consumer_account(
-	struct sluice_consumer *consumer, const struct consumer_lane *lane, struct sluice_message *message)
+/* Hands a message of `bytes` bytes to the caller. */
+static inline void consumer_account(struct sluice_consumer *consumer, struct sluice_message *message, uint64_t bytes)
 {
-	stats_add(&consumer->page->received_messages, 1);
-	stats_add(&consumer->page->received_bytes, lane->bytes);
+	consumer->received_messages++;
+	consumer->received_bytes += bytes;
+	struct layout_consumer_page *page = consumer->page;
+	atomic_store_relaxed(&page->received_messages, consumer->received_messages); /* relaxed: a figure for people */
+	atomic_store_relaxed(&page->received_bytes, consumer->received_bytes);       /* relaxed: likewise */
 	message_set_state(message, MESSAGE_HELD);
 }
 
@@ -105,17 +112,15 @@ static inline void consumer_account(
 static inline bool consumer_take_at_once(
 	struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
+	struct consumer_lane *lane = consumer->at_once;
+	if (UNLIKELY(consumer->received_messages >= consumer->at_once_until))
+		return false;
 	struct sluice_message *message = message_pool_next(&consumer->pool);
-	struct consumer_lane *lane = consumer->lanes[consumer->current];
-	if (message == NULL || consumer->current >= consumer->lane_count || consumer->ordered ||
-		consumer->pending_error != 0 || consumer->turn_messages + 1 >= consumer->quantum_messages)
+	uint64_t bytes = lane->last_words.payload_bytes;
+	if (message == NULL || consumer->received_bytes + bytes >= consumer->turn_until_bytes ||
+		!consumer_lane_take_next(lane, budget, message))
 		return false;
-	uint64_t turn_bytes = consumer->turn_bytes + lane->last_words.payload_bytes;
-	if (turn_bytes >= consumer->quantum_bytes || !consumer_lane_take_next(lane, budget, message))
-		return false;
-	consumer->turn_messages++;
-	consumer->turn_bytes = turn_bytes;
-	consumer_account(consumer, lane, message);
+	consumer_account(consumer, message, bytes);
 	*ret_message = message;
 	return true;
 }

@@ -47,7 +47,7 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 		message->stamps.receive_ns = clock_monotonic_ns();
 		stats_record(&consumer->page->queue_wait, message->stamps.receive_ns - message->stamps.publish_ns);
 	}
-	consumer_account(consumer, lane, message);
+	consumer_account(consumer, message, lane->bytes);
 	*ret_message = message;
 	return LOOK_TAKEN;
 }
@@ -73,15 +73,14 @@ static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lan
 static void next_lane(struct sluice_consumer *consumer)
 {
 	consumer->current = consumer->current + 1 < consumer->lane_count ? consumer->current + 1 : 0;
-	consumer->turn_messages = 0;
-	consumer->turn_bytes = 0;
+	consumer->turn_until = consumer->received_messages + consumer->quantum_messages;
+	consumer->turn_until_bytes = consumer->received_bytes + consumer->quantum_bytes;
 }
 
-/* Counts a message against its lane's turn; a lane whose turn is over must not keep others, old or new, waiting. */
-static void count_turn(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+/* A lane whose turn is over must not keep others, old or new, waiting. */
+static void end_turn_if_over(struct sluice_consumer *consumer)
 {
-	consumer->turn_bytes += lane->bytes;
-	if (++consumer->turn_messages < consumer->quantum_messages && consumer->turn_bytes < consumer->quantum_bytes)
+	if (consumer->received_messages < consumer->turn_until && consumer->received_bytes < consumer->turn_until_bytes)
 		return;
 	next_lane(consumer);
 	int error = consumer_between_turns(consumer);
@@ -95,7 +94,7 @@ static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, cons
 		struct consumer_lane *lane = consumer->lanes[consumer->current];
 		int result = take_from(consumer, lane, budget, ret_message);
 		if (result == LOOK_TAKEN)
-			count_turn(consumer, lane);
+			end_turn_if_over(consumer);
 		if (result != LOOK_NOTHING)
 			return result;
 		next_lane(consumer);
@@ -155,7 +154,24 @@ static int look_by_order(struct sluice_consumer *consumer, uint64_t budget, cons
 	return LOOK_NOTHING;
 }
 
-int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+/* So many messages at most are taken at once before somebody looks properly, though a lane's turn may be longer. */
+#define AT_ONCE_MOST 64
+
+/*
+ * What may be taken without a proper look: the rest of a turn but its last message. Nothing while something is the matter
+ * that such a look would find.
+ */
+static void allow_at_once(struct sluice_consumer *consumer)
+{
+	consumer->at_once_until = 0;
+	if (consumer->ordered || consumer->pending_error != 0 || consumer->lane_count == 0)
+		return;
+	uint64_t most = consumer->received_messages + AT_ONCE_MOST;
+	consumer->at_once = consumer->lanes[consumer->current];
+	consumer->at_once_until = (most < consumer->turn_until ? most : consumer->turn_until) - 1;
+}
+
+static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
 	if (UNLIKELY(consumer->pending_error != 0)) {
 		int error = consumer->pending_error;
@@ -164,6 +180,13 @@ int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struc
 	}
 	return consumer->ordered ? look_by_order(consumer, budget, ret_message)
 				 : look_by_turns(consumer, budget, ret_message);
+}
+
+int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	int result = look(consumer, budget, ret_message);
+	allow_at_once(consumer);
+	return result;
 }
 
 /* ---- end of stream ---- */
@@ -203,12 +226,11 @@ static int is_over(struct sluice_consumer *consumer)
 
 /* ---- both ---- */
 
-/* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
-int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+static int look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
 	/* Epochs that never stand still are no reason to miss a deadline. */
 	for (int round = 0; round < 16; round++) {
-		int result = consumer_look(consumer, budget, ret_message);
+		int result = look(consumer, budget, ret_message);
 		if (result != LOOK_NOTHING)
 			return result;
 		result = consumer_between_turns(consumer);
@@ -220,4 +242,12 @@ int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, cons
 		return result > 0 ? -ENODATA : result;
 	}
 	return LOOK_NOTHING;
+}
+
+/* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order. */
+int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
+{
+	int result = look_at_all(consumer, budget, ret_message);
+	allow_at_once(consumer);
+	return result;
 }

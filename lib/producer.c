@@ -548,8 +548,8 @@ static struct lane_words describe_again(const struct sluice_producer *producer)
 {
 	const struct sluice_message *message = &producer->message;
 	if (producer->plan.wide)
-		write_words(message, NULL,
-			(uint64_t *)(void *)(producer->writer.payload + message->reserved.room.offset));
+		write_words(
+			message, NULL, (uint64_t *)(void *)(producer->writer.payload + message->reserved.room.offset));
 	return describe(producer);
 }
 
@@ -595,8 +595,7 @@ static int check_reservation(struct sluice_message *message)
 	int error = handle_check(message->handle);
 	if (error != 0)
 		return error;
-	/* A consumer's message is nobody's to publish. */
-	return message->handle->kind == HANDLE_PRODUCER && message_state(message) == MESSAGE_RESERVED ? 0 : -EALREADY;
+	return message_state(message) == MESSAGE_RESERVED ? 0 : -EALREADY; /* one of a consumer never is */
 }
 
 static COLD int publish_properly(struct sluice_producer *producer)
