@@ -313,7 +313,7 @@ int sluice_release_batch(const struct sluice_message *const *messages, size_t co
 
 static int check_options(const struct sluice_consumer_options *options)
 {
-	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM | SLUICE_REPORT_GONE;
+	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM | SLUICE_REPORT_GONE | SLUICE_PREFAULT;
 	if (options->size != sizeof *options || (options->flags & ~known) != 0)
 		return -EINVAL;
 	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;

@@ -10,6 +10,7 @@
 #include "atomic.h"
 #include "course.h"
 #include "lane_table.h"
+#include "place.h"
 #include "roster.h"
 
 /* ---- faults ---- */
@@ -114,6 +115,13 @@ static void refuse_lane(struct sluice_consumer *consumer, uint32_t index, struct
 	consumer->pending_error = consumer_note_fault(consumer, &nowhere, fault);
 }
 
+/* What cannot be done now is done page by page when it is needed. */
+static void prefault(const struct lane_objects *objects)
+{
+	(void)place_prefault(objects->data.base, objects->data.mapped_bytes, false);
+	(void)place_prefault(objects->claims.base, objects->claims.mapped_bytes, true);
+}
+
 static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct lane_key key, bool newest)
 {
 	struct lane_fault fault = {"objects that this user may not open", UINT64_MAX};
@@ -132,6 +140,8 @@ static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct 
 	consumer->lane_count++;
 	consumer->spare_count--;
 	consumer->lanes_changed++;
+	if ((consumer->flags & SLUICE_PREFAULT) != 0)
+		prefault(&lane->objects);
 	if (lane->broadcast) /* its producer waited for us to look; the cursor's move ended with a full fence, D3 */
 		consumer_wake_producer(consumer, key.slot);
 	return 1;

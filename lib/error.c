@@ -32,6 +32,7 @@ static const struct {
 		  "`sluice rm` removes the channel"},
 	{EPROTO, "a file stands in the channel's place that is not Sluice's: remove it, or choose another name"},
 	{EPROTONOSUPPORT, "the channel was made by a Sluice with another layout version: `sluice rm` removes it"},
+	{ENODEV, "there is no such memory node or PCI device: see /sys/devices/system/node, `lspci -D`"},
 	{ENOENT, "there is no such channel, directory or record"},
 	{EEXIST, "the channel exists with other options than those insisted on: see `sluice stat`, or drop "
 		 "SLUICE_INSIST"},

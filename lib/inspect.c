@@ -15,6 +15,7 @@
 #include "lane.h"
 #include "lane_table.h"
 #include "layout.h"
+#include "place.h"
 #include "recover.h"
 #include "roster.h"
 #include "segment.h"
@@ -220,7 +221,7 @@ static void stat_lane(
 		.depth = objects->geometry.depth,
 		.alignment = objects->geometry.alignment,
 		.lane_bytes = objects->geometry.payload_bytes,
-		.mapped_bytes = objects->data.bytes + objects->claims.bytes,
+		.mapped_bytes = objects->data.mapped_bytes + objects->claims.mapped_bytes,
 		.alive = producer.incarnation == key.incarnation &&
 			 roster_is_alive(&control->members[key.slot], key.slot, view->control_fd),
 		.closed = atomic_load_relaxed(&data->state.final) != 0, /* relaxed: a figure for people */
@@ -236,6 +237,7 @@ static void stat_lane(
 	};
 	memcpy(stat->program, objects->geometry.program, sizeof stat->program);
 	stats_distribution(&data->stats.fill_time, &stat->fill_time);
+	place_report(&data->placement, objects->data.mapped_bytes, &stat->placement);
 }
 
 static struct lane_table table_of(const struct view *view)
@@ -331,7 +333,7 @@ static void stat_channel(const struct view *view, const char *name, struct sluic
 	stat->layout_version = view->header.version;
 	stat->permissions = view->config.permissions;
 	stat->owner_uid = fstat(view->control_fd, &status) == 0 ? status.st_uid : UINT32_MAX;
-	stat->mapped_bytes = view->segment.bytes;
+	stat->mapped_bytes = view->segment.mapped_bytes;
 	stat->producers_opened = count_of(&control->epochs.producers_opened);
 	stat->producers_closed = count_of(&control->epochs.producers_closed);
 }

@@ -53,16 +53,27 @@ void lane_objects_release(struct lane_objects *objects)
 	close_fd(&objects->claims_fd);
 }
 
+/* Claims lie where the data does, but are too few for huge pages. */
+static int make_objects(const struct lane_table *table, uint32_t depth, uint64_t payload_bytes,
+	const struct place *place, struct lane_objects *objects)
+{
+	struct layout_placement placement = {0};
+	const struct place claims_place = {.asked = place->asked & ~(uint32_t)SLUICE_HUGE_PAGES, .node = place->node};
+	int error = segment_create_at(table->directory_fd, layout_data_bytes(depth, payload_bytes, NULL), table->trust,
+		place, &placement, &objects->data_fd, &objects->data);
+	if (error == 0)
+		error = segment_create_at(table->directory_fd, layout_claims_bytes(table->mode, depth), table->trust,
+			&claims_place, &placement, &objects->claims_fd, &objects->claims);
+	if (error == 0)
+		((struct layout_data *)objects->data.base)->placement = placement;
+	return error;
+}
+
 int lane_table_make(const struct lane_table *table, struct lane_key key, uint32_t depth, uint64_t payload_bytes,
-	struct lane_objects *ret_objects)
+	const struct place *place, struct lane_objects *ret_objects)
 {
 	struct lane_objects objects = {.data_fd = -1, .claims_fd = -1};
-	uint64_t data_bytes = layout_data_bytes(depth, payload_bytes, NULL);
-	uint64_t claims_bytes = layout_claims_bytes(table->mode, depth);
-	int error = segment_create(table->directory_fd, data_bytes, table->trust, &objects.data_fd, &objects.data);
-	if (error == 0)
-		error = segment_create(
-			table->directory_fd, claims_bytes, table->trust, &objects.claims_fd, &objects.claims);
+	int error = make_objects(table, depth, payload_bytes, place, &objects);
 	if (error != 0) {
 		lane_objects_release(&objects);
 		return error;

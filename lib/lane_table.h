@@ -42,11 +42,11 @@ struct lane_objects {
 };
 
 /*
- * Makes both objects of a new lane, without names, with headers filled. `*ret_objects` is the caller's. Returns 0, -ENOSPC,
- * -ENOMEM ...
+ * Makes both objects of a new lane, without names, with headers and placement filled. `*ret_objects` is the caller's.
+ * Returns 0, -ENOSPC, -ENOMEM ...
  */
 int lane_table_make(const struct lane_table *table, struct lane_key key, uint32_t depth, uint64_t payload_bytes,
-	struct lane_objects *ret_objects);
+	const struct place *place, struct lane_objects *ret_objects);
 
 /* Gives the objects their names and the lane its entry. The caller holds the gate. Returns 0, -EUSERS, -EEXIST ... */
 int lane_table_link(const struct lane_table *table, struct lane_key key, struct lane_objects *objects);

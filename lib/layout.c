@@ -142,6 +142,29 @@ const char *layout_check_geometry(const struct layout_lane_geometry *geometry, u
 	return NULL;
 }
 
+static bool is_node(uint32_t node)
+{
+	return node <= LAYOUT_MAX_NODES || node == LAYOUT_NODES_SEVERAL;
+}
+
+const char *layout_check_placement(const struct layout_placement *placement, uint64_t mapped_bytes)
+{
+	const uint32_t known = SLUICE_HUGE_PAGES | SLUICE_PREFAULT | SLUICE_LOCK_MEMORY | SLUICE_ON_NODE;
+	const uint32_t last_errno = 4095; /* as the kernel has it */
+	if ((placement->asked & ~known) != 0)
+		return "unknown wishes"; /* callers are told that they were met where no error stands */
+	if (placement->pages > LAYOUT_PAGES_HUGETLB)
+		return "unknown kind of pages"; /* callers may index by it */
+	if (!is_node(placement->asked_node) || !is_node(placement->node))
+		return "node"; /* callers get it as a signed number and may index by it */
+	if (placement->node_error > last_errno || placement->huge_error > last_errno ||
+		placement->prefault_error > last_errno || placement->lock_error > last_errno)
+		return "error number"; /* callers get it as a negative errno */
+	if (placement->huge_bytes > mapped_bytes)
+		return "more huge pages than memory"; /* callers subtract */
+	return NULL;
+}
+
 const char *layout_check_schema(const struct layout_schema *schema)
 {
 	if (schema->tensor_count == 0 || schema->tensor_count > SLUICE_MAX_TENSORS)

@@ -256,6 +256,27 @@ struct layout_lane_geometry { /* once, all of it */
 };
 static_assert(sizeof(struct layout_lane_geometry) == 128, "lane geometry");
 
+/* Where the data object's memory lies, against what its producer asked for; once, all of it. Zero: nothing was asked. */
+enum layout_pages { LAYOUT_PAGES_SMALL = 0, LAYOUT_PAGES_TRANSPARENT = 1, LAYOUT_PAGES_HUGETLB = 2 };
+
+#define LAYOUT_MAX_NODES     1024       /* memory nodes of a machine: Linux has no more */
+#define LAYOUT_NODES_SEVERAL UINT32_MAX /* in place of a node: the pages looked at lie on more than one */
+
+struct layout_placement {
+	uint32_t asked;          /* SLUICE_HUGE_PAGES, SLUICE_PREFAULT, SLUICE_LOCK_MEMORY, SLUICE_ON_NODE */
+	uint32_t pages;          /* enum layout_pages: what huge_bytes lie on */
+	uint32_t asked_node;     /* 1 + node; 0: none, or not known */
+	uint32_t node;           /* 1 + node that pages were found on; 0: not looked; LAYOUT_NODES_SEVERAL */
+	uint32_t node_error;     /* this and the next three: 0, or the errno with which it was refused */
+	uint32_t huge_error;     /* also when only some pages are huge */
+	uint32_t prefault_error; /* of data or claims */
+	uint32_t lock_error;     /* likewise */
+	uint64_t page_bytes;     /* size of a huge page */
+	uint64_t huge_bytes;     /* of the data object */
+	uint64_t reserved[2];
+};
+static_assert(sizeof(struct layout_placement) == 64, "placement");
+
 /* Read-mostly words of a producer. */
 struct layout_lane_state_line {
 	uint64_t final; /* 0 while open, then 1 + the number of messages ever published: release; readers, acquire */
@@ -335,21 +356,22 @@ struct layout_descriptor {
 static_assert(sizeof(struct layout_descriptor) == 256, "descriptor");
 
 /*
- * 0x0000 header · 0x0040 geometry · 0x0100 state · 0x0180 tail · 0x1000 stats · 0x2000 schemas · 0xd000 descriptors ·
- * payload_offset payload · payload_offset + payload_bytes end
+ * 0x0000 header · 0x0040 geometry · 0x00c0 placement · 0x0100 state · 0x0180 tail · 0x1000 stats · 0x2000 schemas ·
+ * 0xd000 descriptors · payload_offset payload · payload_offset + payload_bytes end
  */
 struct layout_data {
 	struct layout_header header;
 	struct layout_lane_geometry geometry;
-	uint64_t reserved0[8];
+	struct layout_placement placement;
 	struct layout_lane_state_line state;
 	struct layout_word tail; /* release: messages below it may be overwritten; joiners, acquire */
-	uint64_t reserved1[448];
+	uint64_t reserved[448];
 	struct layout_lane_stats stats;
 	struct layout_schema schemas[LAYOUT_SCHEMAS];
 	struct layout_descriptor descriptors[];
 };
 static_assert(offsetof(struct layout_data, geometry) == 0x40, "geometry");
+static_assert(offsetof(struct layout_data, placement) == 0xc0, "placement");
 static_assert(offsetof(struct layout_data, state) == 0x100, "state");
 static_assert(offsetof(struct layout_data, tail) == 0x180, "tail");
 static_assert(offsetof(struct layout_data, stats) == 0x1000, "stats");
@@ -463,6 +485,7 @@ int layout_check_header(const struct layout_header *header, enum layout_kind kin
 /* `name`: the name that the channel was found by. */
 const char *layout_check_config(const struct layout_config *config, const char *name);
 const char *layout_check_geometry(const struct layout_lane_geometry *geometry, uint64_t file_bytes);
+const char *layout_check_placement(const struct layout_placement *placement, uint64_t mapped_bytes);
 const char *layout_check_schema(const struct layout_schema *schema);
 
 #endif

@@ -15,6 +15,7 @@
 #include "lane_table.h"
 #include "message.h"
 #include "peers.h"
+#include "place.h"
 #include "plan.h"
 #include "plant.h"
 #include "recover.h"
@@ -46,9 +47,23 @@ struct sluice_producer {
 
 /* ---- open and close ---- */
 
+/* Callers that were built before an option came have its default. */
+static int load_options(const struct sluice_producer_options *given, struct sluice_producer_options *ret_options)
+{
+	const size_t before_placement = offsetof(struct sluice_producer_options, node);
+	*ret_options = (struct sluice_producer_options){.size = sizeof *ret_options};
+	if (given == NULL)
+		return 0;
+	if (given->size != sizeof *given && given->size != before_placement)
+		return -EINVAL;
+	memcpy(ret_options, given, given->size);
+	return 0;
+}
+
 static int check_options(const struct sluice_producer_options *options)
 {
-	if (options->size != sizeof *options || (options->flags & ~(uint32_t)SLUICE_REPORT_GONE) != 0)
+	const uint32_t known = SLUICE_REPORT_GONE | SLUICE_HUGE_PAGES | SLUICE_PREFAULT | SLUICE_LOCK_MEMORY;
+	if ((options->flags & ~known) != 0)
 		return -EINVAL;
 	if (options->lane_bytes != 0 &&
 		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
@@ -69,7 +84,8 @@ static uint32_t lane_depth(const struct sluice_producer *producer, const struct 
 	return options->depth != 0 ? depth : producer->channel.config.depth;
 }
 
-static int make_lane(struct sluice_producer *producer, const struct sluice_producer_options *options)
+static int make_lane(
+	struct sluice_producer *producer, const struct sluice_producer_options *options, const struct place *place)
 {
 	struct channel *channel = &producer->channel;
 	struct lane_table table = channel_lane_table(channel);
@@ -77,7 +93,7 @@ static int make_lane(struct sluice_producer *producer, const struct sluice_produ
 	uint32_t depth = lane_depth(producer, options);
 	uint64_t bytes = options->lane_bytes != 0 ? options->lane_bytes : channel->config.lane_bytes;
 	bytes = layout_round_payload(bytes);
-	int error = lane_table_make(&table, key, depth, bytes, &producer->objects);
+	int error = lane_table_make(&table, key, depth, bytes, place, &producer->objects);
 	if (error != 0)
 		return error;
 	error = lane_writer_start(&producer->writer, producer->objects.data.base, bytes, depth,
@@ -102,33 +118,35 @@ static int make_lane(struct sluice_producer *producer, const struct sluice_produ
 }
 
 int sluice_producer_open(
-	const char *name, const struct sluice_producer_options *options, struct sluice_producer **ret_producer)
+	const char *name, const struct sluice_producer_options *given, struct sluice_producer **ret_producer)
 {
-	static const struct sluice_producer_options defaults = {.size = sizeof defaults};
-	if (options == NULL)
-		options = &defaults;
-	if (ret_producer == NULL || check_options(options) != 0)
+	struct sluice_producer_options options;
+	struct place place;
+	if (ret_producer == NULL || load_options(given, &options) != 0 || check_options(&options) != 0)
 		return -EINVAL;
+	int error = place_choose(options.flags, options.node, options.device, &place);
+	if (error != 0)
+		return error;
 	struct sluice_producer *producer = handle_new(HANDLE_PRODUCER, sizeof *producer);
 	if (producer == NULL)
 		return -ENOMEM;
 	memset(&producer->handle + 1, 0, sizeof *producer - sizeof producer->handle);
 
-	int error = channel_join(&producer->channel, &producer->handle, name, options->channel, SLUICE_ROLE_PRODUCER);
+	error = channel_join(&producer->channel, &producer->handle, name, options.channel, SLUICE_ROLE_PRODUCER);
 	if (error != 0) {
 		handle_retire(&producer->handle);
 		return error;
 	}
-	error = make_lane(producer, options);
+	error = make_lane(producer, &options, &place);
 	if (error != 0) {
 		channel_leave(&producer->channel, false);
 		handle_retire(&producer->handle);
 		return error;
 	}
-	producer->sampler = sampler_at_rate(options->sample_rate_hz);
-	producer->spin_ns = waiter_spin_ns(options->spin_ns);
+	producer->sampler = sampler_at_rate(options.sample_rate_hz);
+	producer->spin_ns = waiter_spin_ns(options.spin_ns);
 	producer->liveness = sampler_at_rate(4);
-	producer->report_gone = (options->flags & SLUICE_REPORT_GONE) != 0;
+	producer->report_gone = (options.flags & SLUICE_REPORT_GONE) != 0;
 	producer->broadcast = producer->channel.config.mode == SLUICE_BROADCAST;
 	producer->ordered = (producer->channel.config.flags & SLUICE_ORDERED) != 0;
 	peers_start(&producer->channel);
@@ -675,5 +693,17 @@ int sluice_producer_geometry(struct sluice_producer *producer, struct sluice_geo
 	ret_geometry->lane_bytes = producer->writer.capacity;
 	ret_geometry->max_message_bytes = lane_writer_largest(&producer->writer);
 	ret_geometry->alignment = producer->writer.alignment;
+	return 0;
+}
+
+int sluice_producer_placement(struct sluice_producer *producer, struct sluice_placement *ret_placement)
+{
+	if (producer == NULL || ret_placement == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error != 0)
+		return error;
+	const struct segment *data = &producer->objects.data;
+	place_report(&((const struct layout_data *)data->base)->placement, data->mapped_bytes, ret_placement);
 	return 0;
 }

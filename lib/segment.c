@@ -12,6 +12,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+/* A huge page maps whole where address and offset agree. 2 MiB on x86-64, and on ARM with pages of 4 KiB. */
+#define HUGE_PAGE (UINT64_C(2) << 20)
+
 static bool is_memory(int fd)
 {
 	struct statfs system;
@@ -49,26 +52,66 @@ static int allocate(int fd, uint64_t bytes)
 	return -error;
 }
 
-static int prepare(int fd, uint64_t bytes, const struct segment_trust *trust)
+static int set_owner(int fd, const struct segment_trust *trust)
 {
 	/* fchmod, because a umask may have taken away what open was given. */
 	if (trust->has_group && fchown(fd, (uid_t)-1, trust->group) != 0)
 		return -errno;
 	if (fchmod(fd, trust->permissions) != 0)
 		return -errno;
-	return allocate(fd, bytes);
+	return 0;
+}
+
+/* Pages of a hugetlbfs are as large as its mount says; 0 on other file systems, whatever theirs are. */
+static uint64_t hugetlb_page(int fd)
+{
+	struct statfs system;
+	return fstatfs(fd, &system) == 0 && system.f_type == HUGETLBFS_MAGIC ? (uint64_t)system.f_bsize : 0;
+}
+
+static uint64_t round_up(uint64_t bytes, uint64_t page)
+{
+	return (bytes + page - 1) / page * page;
+}
+
+/* Memory policies are set through a mapping and must be there before the memory is: map, bind, allocate, in that order. */
+static int fill(int fd, uint64_t bytes, const struct place *place, struct layout_placement *placement,
+	struct segment *ret_segment)
+{
+	uint64_t page = hugetlb_page(fd);
+	struct segment segment = {0};
+	int error = segment_map(fd, bytes, true, &segment);
+	if (error != 0)
+		return error == -ENOMEM && page != 0 ? -ENOSPC : error; /* mapping takes from the pool */
+	if (place != NULL)
+		place_begin(place, segment.base, segment.mapped_bytes, page, placement);
+	error = allocate(fd, segment.mapped_bytes);
+	if (error != 0) {
+		segment_unmap(&segment);
+		return error;
+	}
+	if (place != NULL)
+		place_finish(place, segment.base, segment.mapped_bytes, page, placement);
+	*ret_segment = segment;
+	return 0;
 }
 
 int segment_create(
 	int directory_fd, uint64_t bytes, const struct segment_trust *trust, int *ret_fd, struct segment *ret_segment)
 {
+	return segment_create_at(directory_fd, bytes, trust, NULL, NULL, ret_fd, ret_segment);
+}
+
+int segment_create_at(int directory_fd, uint64_t bytes, const struct segment_trust *trust, const struct place *place,
+	struct layout_placement *placement, int *ret_fd, struct segment *ret_segment)
+{
 	int fd = openat(directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	struct segment segment;
-	int error = prepare(fd, bytes, trust);
+	int error = set_owner(fd, trust);
 	if (error == 0)
-		error = segment_map(fd, bytes, true, &segment);
+		error = fill(fd, bytes, place, placement, &segment);
 	if (error != 0) {
 		close(fd);
 		return error;
@@ -121,6 +164,16 @@ static int read_header(int fd, struct layout_header *ret_header)
 	return got == sizeof *ret_header ? 0 : -EPROTO;
 }
 
+/*
+ * The size that the header must name: the file's. A hugetlbfs knows whole pages only, so there the last one may hold
+ * more than the object.
+ */
+static uint64_t size_to_name(int fd, uint64_t file_bytes, uint64_t named_bytes)
+{
+	uint64_t page = hugetlb_page(fd);
+	return page != 0 && named_bytes <= file_bytes && file_bytes - named_bytes < page ? named_bytes : file_bytes;
+}
+
 static int check_object(
 	int fd, enum layout_kind kind, const struct segment_trust *trust, struct layout_header *ret_header)
 {
@@ -131,7 +184,8 @@ static int check_object(
 	if (error == 0)
 		error = read_header(fd, ret_header);
 	if (error == 0)
-		error = layout_check_header(ret_header, kind, (uint64_t)status.st_size);
+		error = layout_check_header(
+			ret_header, kind, size_to_name(fd, (uint64_t)status.st_size, ret_header->bytes));
 	if (error == 0 && (uint64_t)status.st_blocks * 512 < (uint64_t)status.st_size)
 		error = -EBADMSG; /* a hole: touching it could be a SIGBUS on a full file system */
 	if (error == 0 && status.st_nlink > 1)
@@ -158,19 +212,44 @@ int segment_open(int directory_fd, const char *name, enum layout_kind kind, bool
 	return 0;
 }
 
+/* Room with a border takes the object where it is aligned, and the border is given back. */
+static void *map_aligned(int fd, uint64_t bytes, int protection)
+{
+	uint64_t pages = round_up(bytes, (uint64_t)getpagesize());
+	uint8_t *room = mmap(NULL, pages + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	uint64_t before = HUGE_PAGE - (uintptr_t)room % HUGE_PAGE;
+	uint8_t *base = mmap(room + before, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (base == MAP_FAILED) {
+		int error = errno;
+		munmap(room, pages + HUGE_PAGE);
+		errno = error;
+		return MAP_FAILED;
+	}
+	munmap(room, before);
+	if (before < HUGE_PAGE)
+		munmap(base + pages, HUGE_PAGE - before);
+	return base;
+}
+
 int segment_map(int fd, uint64_t bytes, bool writable, struct segment *ret_segment)
 {
-	void *base = mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+	uint64_t page = hugetlb_page(fd);
+	uint64_t mapped_bytes = page != 0 ? round_up(bytes, page) : bytes; /* what munmap wants */
+	void *base = page == 0 && bytes >= HUGE_PAGE ? map_aligned(fd, mapped_bytes, protection)
+						     : mmap(NULL, mapped_bytes, protection, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
-	*ret_segment = (struct segment){.base = base, .bytes = bytes};
+	*ret_segment = (struct segment){.base = base, .bytes = bytes, .mapped_bytes = mapped_bytes};
 	return 0;
 }
 
 void segment_unmap(struct segment *segment)
 {
 	if (segment->base != NULL)
-		munmap(segment->base, segment->bytes);
+		munmap(segment->base, segment->mapped_bytes);
 	*segment = (struct segment){0};
 }
 

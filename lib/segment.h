@@ -10,11 +10,13 @@
 #include <stdint.h>
 
 #include "layout.h"
+#include "place.h"
 
 /* A mapping. All zero: none. */
 struct segment {
 	void *base;
-	uint64_t bytes;
+	uint64_t bytes;        /* of the object */
+	uint64_t mapped_bytes; /* the same, on a hugetlbfs rounded up to its pages */
 };
 
 /* Who may own an object, and how new ones are made. */
@@ -39,6 +41,13 @@ int segment_open_directory(const char *directory);
  */
 int segment_create(
 	int directory_fd, uint64_t bytes, const struct segment_trust *trust, int *ret_fd, struct segment *ret_segment);
+
+/*
+ * As segment_create, of memory that lies as `place` wishes where that can be had; `placement` gathers what came of it,
+ * and may be given for several objects one after the other. What cannot be had is no error.
+ */
+int segment_create_at(int directory_fd, uint64_t bytes, const struct segment_trust *trust, const struct place *place,
+	struct layout_placement *placement, int *ret_fd, struct segment *ret_segment);
 
 /* The path by which an object without a name can be opened once more. */
 #define SEGMENT_PATH_BYTES 32

@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
@@ -79,6 +80,27 @@ int sys_cpu_count(void)
 		return 1;
 	int count = CPU_COUNT(&allowed);
 	return count > 0 ? count : 1;
+}
+
+int sys_read_number(const char *path, int64_t *ret_number)
+{
+	char text[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ssize_t got = read(fd, text, sizeof text - 1);
+	int error = got < 0 ? -errno : 0;
+	close(fd);
+	if (error != 0)
+		return error;
+	text[got] = '\0';
+	char *end;
+	errno = 0;
+	long long number = strtoll(text, &end, 10);
+	if (end == text || errno != 0)
+		return -ENODATA;
+	*ret_number = number;
+	return 0;
 }
 
 void sys_pause_ns(uint64_t duration_ns)

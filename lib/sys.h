@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Thin faces of system calls: futexes, open-file-description locks, randomness, what the process is called. */
+/* Thin faces of system calls: futexes, open-file-description locks, randomness, small files, what the process is called. */
 #ifndef SLUICE_LIB_SYS_H
 #define SLUICE_LIB_SYS_H
 
@@ -35,6 +35,9 @@ void sys_program_name(char *ret_name, size_t bytes);
 
 /* Number of CPUs that this thread may run on, at least 1. */
 int sys_cpu_count(void);
+
+/* The number that a file of /proc or /sys begins with. Returns 0, -ENODATA (none) or another errno. */
+int sys_read_number(const char *path, int64_t *ret_number);
 
 /* Sleeps for real; a signal ends it early. For backing off a lock whose holder cannot tell when it lets go. */
 void sys_pause_ns(uint64_t duration_ns);

@@ -27,6 +27,7 @@ struct patient {
 	const struct request *request;
 	const char *directory;
 	bool directory_usable; /* it is there and may be written to: set by the first check */
+	bool hugetlbfs;        /* it is on one: set likewise */
 	const char *container; /* NULL: not in one */
 };
 

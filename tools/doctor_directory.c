@@ -43,7 +43,7 @@ static void advise_tmpfs(const struct patient *patient, struct finding *finding,
 }
 
 /* Whether the directory can be used at all; anything else about it is not asked before. */
-static bool is_usable(const struct patient *patient, struct finding *finding)
+static bool is_usable(struct patient *patient, struct finding *finding)
 {
 	const char *directory = patient->directory;
 	struct stat status;
@@ -61,7 +61,7 @@ static bool is_usable(const struct patient *patient, struct finding *finding)
 		advise(finding, "Name a directory on a tmpfs with --dir or SLUICE_DIR.");
 	} else if (statfs(directory, &system)) {
 		found_problem(finding, "%s: %s", directory, strerror(errno));
-	} else if (system.f_type != TMPFS_MAGIC) {
+	} else if (system.f_type != TMPFS_MAGIC && system.f_type != HUGETLBFS_MAGIC) {
 		found_problem(finding, "%s is not on a tmpfs", directory);
 		advise_tmpfs(patient, finding, "/run/sluice");
 	} else if (access(directory, R_OK | W_OK | X_OK)) {
@@ -72,6 +72,7 @@ static bool is_usable(const struct patient *patient, struct finding *finding)
 		else
 			advise(finding, "As its owner: chmod 1777 %s", directory);
 	} else {
+		patient->hugetlbfs = system.f_type == HUGETLBFS_MAGIC;
 		return true;
 	}
 	return false;
@@ -84,13 +85,14 @@ void check_directory(struct patient *patient, struct finding *finding)
 	patient->directory_usable = is_usable(patient, finding);
 	if (!patient->directory_usable || stat(patient->directory, &status))
 		return;
+	const char *kind = patient->hugetlbfs ? "hugetlbfs" : "tmpfs";
 	bool open_to_all = status.st_mode & S_IWOTH, sticky = status.st_mode & S_ISVTX;
 	if (open_to_all && !sticky) {
-		found_note(finding, "%s is a tmpfs, but any user may delete the channels of any other",
-			patient->directory);
+		found_note(finding, "%s is a %s, but any user may delete the channels of any other", patient->directory,
+			kind);
 		advise(finding, "As its owner: chmod +t %s", patient->directory);
 	} else {
-		found_ok(finding, "%s is a tmpfs and may be written to", patient->directory);
+		found_ok(finding, "%s is a %s and may be written to", patient->directory, kind);
 	}
 }
 
@@ -126,7 +128,8 @@ void check_space(struct patient *patient, struct finding *finding)
 	struct text free_text = units_bytes(space), size_text = units_bytes(size);
 
 	if (!size) {
-		found_ok(finding, "%s has no limit of its own", patient->directory);
+		found_ok(finding, "%s has no limit of its own%s", patient->directory,
+			patient->hugetlbfs ? ", only the pool's" : "");
 	} else if (space < LEAST_FREE) {
 		found_problem(finding, "%s of %s free: no channel can be made", free_text.text, size_text.text);
 		advise_size(patient, finding);
@@ -209,8 +212,10 @@ void check_allocation(struct patient *patient, struct finding *finding)
 	code = posix_fallocate(fd, 0, TRIAL_BYTES);
 	if (code) {
 		found_problem(finding, "%s cannot be allocated: %s", units_bytes(TRIAL_BYTES).text, strerror(code));
-		advise(finding,
-			code == EFBIG ? "See 'file size' below." : "See 'space' above and 'memory limit' below.");
+		advise(finding, code == EFBIG ? "See 'file size' below."
+				: patient->hugetlbfs
+					? "The pool of huge pages is empty. As root: sysctl vm.nr_hugepages=64"
+					: "See 'space' above and 'memory limit' below.");
 	} else if (fstat(fd, &status) || (uint64_t)status.st_blocks * 512 < TRIAL_BYTES) {
 		found_note(finding, "posix_fallocate succeeds but allocates nothing here");
 		advise(finding, "When memory runs out, members can die of SIGBUS: leave room in the directory.");

@@ -49,12 +49,13 @@ void check_locked_memory(struct patient *patient, struct finding *finding)
 	} else if (limit.rlim_cur == RLIM_INFINITY) {
 		found_ok(finding, "no limit");
 	} else if (limit.rlim_cur >= LITTLE_LOCKED) {
-		found_ok(finding, "up to %s; Sluice itself locks none", units_bytes(limit.rlim_cur).text);
+		found_ok(finding, "up to %s; Sluice locks none but on request (SLUICE_LOCK_MEMORY)",
+			units_bytes(limit.rlim_cur).text);
 	} else {
 		found_note(finding, "only %s", units_bytes(limit.rlim_cur).text);
-		advise(finding,
-			"Sluice itself locks none, but io_uring before Linux 5.12 and RDMA do: 'ulimit -l unlimited', "
-			"LimitMEMLOCK=infinity in a systemd unit, 'docker run --ulimit memlock=-1'.");
+		advise(finding, "SLUICE_LOCK_MEMORY needs more, as do io_uring before Linux 5.12 and RDMA: 'ulimit -l "
+				"unlimited', "
+				"LimitMEMLOCK=infinity in a systemd unit, 'docker run --ulimit memlock=-1'.");
 	}
 }
 

@@ -45,6 +45,10 @@ void check_huge_pages(struct patient *patient, struct finding *finding)
 	struct mount mount = {0};
 	uint64_t reserved = 0;
 
+	if (patient->hugetlbfs) {
+		found_ok(finding, "all of every channel lies on them: %s is a hugetlbfs", patient->directory);
+		return;
+	}
 	chosen_word(shmem, sizeof shmem, "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
 	machine_read_number("/proc/sys/vm/nr_hugepages", &reserved);
 	has_hugetlbfs(pool, sizeof pool);
@@ -60,7 +64,7 @@ void check_huge_pages(struct patient *patient, struct finding *finding)
 	if (!huge)
 		advise(finding,
 			"Lanes lie on pages of 4 KiB. That works; for lanes of many MiB, huge ones save page faults "
-			"and TLB misses. As "
+			"and TLB misses. Open producers with SLUICE_HUGE_PAGES, or as "
 			"root: mount -o remount,huge=within_size %s%s",
 			code ? patient->directory : mount.point,
 			strcmp(shmem, "deny") ? ""
@@ -113,7 +117,8 @@ void check_numa(struct patient *patient, struct finding *finding)
 	} else {
 		found_note(finding, "%u memory nodes (%s)", nodes, list);
 		advise(finding, "Run producers and consumers of a channel on one node, for instance with 'numactl "
-				"--cpunodebind=0 --membind=0': memory of another node is slower.");
+				"--cpunodebind=0 --membind=0', or give producers the option 'node': memory of "
+				"another node is slower.");
 	}
 }
 

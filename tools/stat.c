@@ -9,6 +9,7 @@
 
 #include "explain.h"
 #include "output.h"
+#include "placement.h"
 #include "summary.h"
 #include "table.h"
 #include "tool.h"
@@ -280,6 +281,7 @@ static struct json_object *lane_json(const struct sluice_lane_stat *lane)
 	json_put_uint(object, "stalls", lane->stalls);
 	json_put_uint(object, "wakeups_sent", lane->wakeups_sent);
 	json_put(object, "fill_time", distribution_json(&lane->fill_time));
+	json_put(object, "placement", placement_json(&lane->placement));
 	return object;
 }
 
@@ -317,6 +319,7 @@ static void print_text(const struct request *request, const struct sluice_channe
 	print_channel(request, stat);
 	print_members(stat);
 	print_lanes(stat);
+	print_placements(stat);
 	print_consumers(stat);
 	print_times(stat);
 	print_aside(stat);

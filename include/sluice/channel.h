@@ -2,9 +2,9 @@
 /*
  * Channels: how one is made, what one looks like, and looking at one from outside.
  *
- * A channel is a name in a directory of shared memory (a tmpfs; `/dev/shm` unless the option or the environment
- * variable SLUICE_DIR says otherwise). The first producer or consumer to open it creates it with its options; whoever
- * comes later gets what exists. The last one to leave removes it, unless messages are waiting or it is persistent.
+ * A channel is a name in a directory of shared memory (a tmpfs or a hugetlbfs; `/dev/shm` unless the option or the
+ * environment variable SLUICE_DIR says otherwise). The first producer or consumer to open it creates it with its options;
+ * whoever comes later gets what exists. The last one to leave removes it, unless messages are waiting or it is persistent.
  *
  * Caveats: all members run on one machine under one kernel. A member must not be on a network or disk file system.
  * Members of the same user can spoil a channel by truncating its files; other users cannot, unless the options let them
@@ -59,6 +59,17 @@ enum sluice_channel_flags {
  */
 #define SLUICE_REPORT_GONE 256
 
+/*
+ * How a lane's memory is to be: bits of sluice_producer_options.flags; of consumers SLUICE_PREFAULT only. What cannot be
+ * had (no permission, no huge page free, a limit) is done without, and told: sluice_producer_placement, `sluice stat`.
+ */
+enum sluice_memory_flags {
+	SLUICE_HUGE_PAGES = 512,   /* on a tmpfs: transparent ones; whole ones only, so lanes from 2 MiB */
+	SLUICE_PREFAULT = 1024,    /* in the page tables before the first message; consumers: of each lane they find */
+	SLUICE_LOCK_MEMORY = 2048, /* never swapped out while the producer has it; counts against RLIMIT_MEMLOCK */
+	SLUICE_ON_NODE = 4096      /* not an option: that a node was asked for, in struct sluice_placement */
+};
+
 #define SLUICE_UNLIMITED UINT32_MAX
 
 /* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
@@ -75,7 +86,7 @@ struct sluice_channel_options {
 	uint32_t group; /* with SLUICE_GROUP: group of all objects, and objects of this group are trusted */
 	uint32_t allowed_uid_count;
 	const uint32_t *allowed_uids; /* owners whose objects are trusted beside one's own; read during the call only */
-	const char *directory;        /* a tmpfs; default $SLUICE_DIR, else /dev/shm */
+	const char *directory;        /* a tmpfs or hugetlbfs; default $SLUICE_DIR, else /dev/shm */
 	int64_t open_timeout_ns;      /* how long to wait for others who are opening or leaving; default 10 s */
 	int64_t take_back_ns;         /* queue: a message held for longer is handed out again, see below; 0: never */
 };
@@ -131,6 +142,40 @@ struct sluice_member_stat {
 	struct sluice_distribution hold_time;  /* receive to release, of stamped messages */
 };
 
+enum sluice_pages {
+	SLUICE_PAGES_SMALL = 0,
+	SLUICE_PAGES_TRANSPARENT = 1, /* of a tmpfs, on request: the kernel may split them again when memory is short */
+	SLUICE_PAGES_HUGETLB = 2      /* of a hugetlbfs: all of the lane, asked for or not */
+};
+
+#define SLUICE_NODE_UNKNOWN  (-1)
+#define SLUICE_NODES_SEVERAL (-2)
+
+/*
+ * What a producer asked for its lane's memory and what it got, by what the kernel said when the lane was made. The errors
+ * are 0 or a negative errno:
+ *   node      -EPERM (a container's filter), -EINVAL (no memory there, or not for this process), -EXDEV (it lies
+ *             elsewhere, that node being full), -ENODATA (the device's node is not known), -ENOSYS (built without libnuma)
+ *   huge      -ENOMEM, -EBUSY, -EAGAIN (none free), -EINVAL, -EOPNOTSUPP (the kernel makes none here), -ERANGE (the lane
+ *             is smaller than one); `huge_bytes` are huge all the same
+ *   prefault  -EINVAL (Linux before 5.14), -ENOMEM
+ *   lock      -ENOMEM, -EPERM (RLIMIT_MEMLOCK is too low), -EAGAIN
+ */
+struct sluice_placement {
+	uint32_t asked;     /* SLUICE_ON_NODE, SLUICE_HUGE_PAGES, SLUICE_PREFAULT, SLUICE_LOCK_MEMORY */
+	uint32_t obtained;  /* those of them that it got, in full */
+	int32_t asked_node; /* or SLUICE_NODE_UNKNOWN */
+	int32_t node;       /* of up to 64 pages of each object; or SLUICE_NODE_UNKNOWN, SLUICE_NODES_SEVERAL */
+	int32_t node_error;
+	int32_t huge_error;
+	int32_t prefault_error;
+	int32_t lock_error;
+	uint32_t pages; /* enum sluice_pages */
+	uint32_t pad;
+	uint64_t page_bytes; /* size of a huge page; 0 if pages are small */
+	uint64_t huge_bytes; /* of the lane's data that lie on huge pages */
+};
+
 /* A lane of a channel. */
 struct sluice_lane_stat {
 	uint32_t slot;
@@ -152,6 +197,7 @@ struct sluice_lane_stat {
 	uint64_t stalls;           /* times its producer slept waiting for room */
 	uint64_t wakeups_sent;     /* times its publish woke a consumer */
 	struct sluice_distribution fill_time; /* reserve to publish, of stamped messages */
+	struct sluice_placement placement;
 };
 
 /* A message that was given up because its consumers kept dying. */

@@ -31,7 +31,7 @@ struct sluice_consumer;
 /* Bits of sluice_consumer_options.flags. */
 enum sluice_consumer_flags {
 	SLUICE_START_NEWEST = 1, /* broadcast: skip what was published before this consumer opened */
-	/* also SLUICE_REPORT_GONE of channel.h */
+	/* also SLUICE_REPORT_GONE and SLUICE_PREFAULT of channel.h */
 	SLUICE_END_OF_STREAM = 2 /* receive returns -ENODATA when all producers closed cleanly and nothing is left */
 };
 

@@ -31,6 +31,10 @@ struct sluice_producer;
 #define SLUICE_STAMP_ALL  UINT32_MAX /* as a sample rate: stamp every message */
 #define SLUICE_STAMP_NONE (UINT32_MAX - 1)
 
+/* Memory nodes (NUMA), as an option `node`. */
+#define SLUICE_NODE(number) ((uint32_t)(number) + 1) /* that one */
+#define SLUICE_NODE_OF_CPU  UINT32_MAX               /* that of the CPU on which sluice_producer_open runs */
+
 /* Options of a producer. Zero means the default everywhere. `size` is sizeof(struct sluice_producer_options). */
 struct sluice_producer_options {
 	size_t size;
@@ -39,20 +43,25 @@ struct sluice_producer_options {
 	uint32_t depth;                               /* messages this lane can hold; default: the channel's */
 	uint32_t alignment;                           /* of payloads, a power of two, 64 to 4096 bytes; default 64 */
 	uint32_t sample_rate_hz; /* messages stamped a second; default 1000; SLUICE_STAMP_ALL, _NONE */
-	uint32_t flags;          /* SLUICE_REPORT_GONE */
+	uint32_t flags;          /* SLUICE_REPORT_GONE, SLUICE_HUGE_PAGES, SLUICE_PREFAULT, SLUICE_LOCK_MEMORY */
 	int64_t spin_ns; /* longest spin before a sleep; default 50 us, none on one CPU; SLUICE_NO_SPIN, _SPIN_ONLY */
+	uint32_t node;   /* of the lane's memory: SLUICE_NODE(n), SLUICE_NODE_OF_CPU; default: as the kernel likes */
+	uint32_t pad;
+	const char *device; /* instead of `node`: near this PCI device, "0000:17:00.0"; read during the call only */
 };
 
 /*
  * Joins channel `name` as a producer, creating the channel if need be, and brings a lane of one's own.
  * `options` may be NULL. `*ret_producer` is the caller's: close with sluice_producer_close. All memory is allocated for
- * real before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later.
+ * real before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later. Wishes for that memory
+ * (node, device, huge pages, ...) are met as far as they can be: see sluice_producer_placement.
  * Returns 0, or
- *   -EINVAL (name, options), -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST),
- *   -ENOSPC (the file system is full), -EFBIG (RLIMIT_FSIZE), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
+ *   -EINVAL (name, options, no PCI address), -ENODEV (no such node or PCI device), -ENOENT (SLUICE_ATTACH_ONLY, or no
+ *   such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST), -ENOSPC (the file system is full, or the pool of a hugetlbfs),
+ *   -EFBIG (RLIMIT_FSIZE), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
  *   -EPERM (its owner is not trusted), -EACCES, -ELOOP (a symbolic link stands in its place),
  *   -EPROTO (its place is taken by something that is not Sluice's), -EPROTONOSUPPORT (another layout version),
- *   -EBADMSG (its contents contradict themselves), -ENOTSUP (the directory is not on a tmpfs),
+ *   -EBADMSG (its contents contradict themselves), -ENOTSUP (the directory is not on a tmpfs or hugetlbfs),
  *   -ENOLCK (this system only pretends to lock files), -ETIMEDOUT (open_timeout_ns), -ENOMEM, -EMFILE, -ENFILE.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_producer_open(
@@ -97,6 +106,9 @@ SLUICE_API int sluice_producer_wait(struct sluice_producer *producer, uint32_t c
 
 /* Fills `*ret_geometry` with the channel's modes and this lane's sizes. Returns 0, -ECHILD. */
 SLUICE_API int sluice_producer_geometry(struct sluice_producer *producer, struct sluice_geometry *ret_geometry);
+
+/* Fills `*ret_placement` with where this lane's memory lies, against what was asked for. Returns 0, -ECHILD. */
+SLUICE_API int sluice_producer_placement(struct sluice_producer *producer, struct sluice_placement *ret_placement);
 
 #ifdef __cplusplus
 }

@@ -46,15 +46,28 @@ void fail(const char *reason)
 static struct {
 	uint8_t *base;
 	uint64_t bytes;
+	uint64_t guard; /* bytes around it; none around what was to lie at a certain place */
 } mappings[MAPPINGS];
 static unsigned mapping_count;
 
+static void *note_mapping(void *base, uint64_t bytes, uint64_t guard)
+{
+	mappings[mapping_count].base = base;
+	mappings[mapping_count].bytes = bytes;
+	mappings[mapping_count++].guard = guard;
+	return base;
+}
+
 void *__wrap_mmap(void *base, size_t bytes, int protection, int flags, int fd, off_t offset)
 {
-	if (fd < 0 || base != NULL)
+	if (fd < 0)
 		return __real_mmap(base, bytes, protection, flags, fd, offset);
 	if (mapping_count == MAPPINGS)
 		fail("too many mappings");
+	if (base != NULL) {
+		void *mapped = __real_mmap(base, bytes, protection, flags, fd, offset);
+		return mapped != MAP_FAILED ? note_mapping(mapped, bytes, 0) : MAP_FAILED;
+	}
 	uint8_t *around =
 		__real_mmap(NULL, bytes + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (around == MAP_FAILED)
@@ -64,9 +77,7 @@ void *__wrap_mmap(void *base, size_t bytes, int protection, int flags, int fd, o
 		__real_munmap(around, bytes + 2 * GUARD);
 		return MAP_FAILED;
 	}
-	mappings[mapping_count].base = mapped;
-	mappings[mapping_count++].bytes = bytes;
-	return mapped;
+	return note_mapping(mapped, bytes, GUARD);
 }
 
 int __wrap_munmap(void *base, size_t bytes)
@@ -76,8 +87,9 @@ int __wrap_munmap(void *base, size_t bytes)
 			continue;
 		if (mappings[i].bytes != bytes)
 			fail("a mapping is taken away in part");
+		const uint64_t guard = mappings[i].guard;
 		mappings[i] = mappings[--mapping_count];
-		return __real_munmap((uint8_t *)base - GUARD, (bytes + 4095) / 4096 * 4096 + 2 * GUARD);
+		return __real_munmap((uint8_t *)base - guard, (bytes + 4095) / 4096 * 4096 + 2 * guard);
 	}
 	return __real_munmap(base, bytes);
 }

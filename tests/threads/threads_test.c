@@ -97,8 +97,8 @@ static void stage_open(struct stage *stage, bool broadcast, uint64_t messages)
 	stage->control->members[0].word = layout_member_word(1, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
 	assert_int_equal(lane_writer_start(&stage->writer, stage->data, PAYLOAD, DEPTH, 64), 0);
 	stage->objects = (struct lane_objects){
-		.data = {stage->data, data_bytes},
-		.claims = {stage->claims, claims_bytes},
+		.data = {.base = stage->data, .bytes = data_bytes},
+		.claims = {.base = stage->claims, .bytes = claims_bytes},
 		.geometry = stage->data->geometry,
 		.data_fd = -1,
 		.claims_fd = -1,

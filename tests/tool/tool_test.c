@@ -266,6 +266,81 @@ static void stat_says_who_is_there(void **state)
 	run("rm tokens");
 }
 
+static struct sluice_producer *open_placed(void)
+{
+	struct sluice_producer_options options = {.size = sizeof options,
+		.lane_bytes = 4 << 20,
+		.flags = SLUICE_HUGE_PAGES | SLUICE_PREFAULT | SLUICE_LOCK_MEMORY,
+		.node = SLUICE_NODE(0)};
+	struct sluice_producer *producer;
+
+	assert_int_equal(sluice_producer_open("tokens", &options, &producer), 0);
+	return producer;
+}
+
+static void assert_wish(struct json_object *wish, const struct sluice_placement *placement, uint32_t bit, int error)
+{
+	assert_true(json_object_get_boolean(get(wish, "asked")));
+	assert_int_equal(json_object_get_boolean(get(wish, "obtained")), (placement->obtained & bit) != 0);
+	if (error)
+		assert_number(get(wish, "error"), "errno", (uint64_t)-error);
+	else
+		assert_null(get(wish, "error"));
+}
+
+static void stat_says_where_a_lane_lies(void **state)
+{
+	struct sluice_producer *producer = open_placed();
+	struct sluice_placement placement;
+
+	(void)state;
+	assert_int_equal(sluice_producer_placement(producer, &placement), 0);
+	run("stat tokens --json");
+	struct json_object *document = parse(out.text);
+	struct json_object *shown = get(at(get(document, "lanes"), 0), "placement");
+	assert_wish(get(shown, "on_node"), &placement, SLUICE_ON_NODE, placement.node_error);
+	assert_wish(get(shown, "huge_pages"), &placement, SLUICE_HUGE_PAGES, placement.huge_error);
+	assert_wish(get(shown, "prefault"), &placement, SLUICE_PREFAULT, placement.prefault_error);
+	assert_wish(get(shown, "lock_memory"), &placement, SLUICE_LOCK_MEMORY, placement.lock_error);
+	assert_number(get(shown, "on_node"), "asked_node", 0);
+	assert_number(get(shown, "huge_pages"), "huge_bytes", placement.huge_bytes);
+	assert_text(get(shown, "huge_pages"), "pages", placement.huge_bytes ? "transparent" : "small");
+	json_object_put(document);
+
+	run("stat tokens");
+	assert_says(out.text, "HUGE PAGES");
+	if (placement.obtained != placement.asked)
+		assert_says(out.text, "lane 0.1 did not get ");
+	else
+		assert_null(strstr(out.text, "did not get"));
+	assert_int_equal(sluice_producer_close(producer), 0);
+}
+
+/* A lane smaller than a huge page gets none on any machine. */
+static void stat_says_what_a_lane_did_not_get(void **state)
+{
+	struct sluice_producer_options options = {
+		.size = sizeof options, .lane_bytes = 4096, .depth = 2, .flags = SLUICE_HUGE_PAGES};
+	struct sluice_producer *producer;
+
+	(void)state;
+	assert_int_equal(sluice_producer_open("tokens", &options, &producer), 0);
+	run("stat tokens");
+	assert_says(out.text, "none");
+	assert_says(out.text, "lane 0.1 did not get huge pages: ");
+	assert_int_equal(sluice_producer_close(producer), 0);
+	producer = open_producer("tokens");
+	run("stat tokens");
+	assert_null(strstr(out.text, "HUGE PAGES"));
+	run("stat tokens --json");
+	struct json_object *document = parse(out.text);
+	struct json_object *shown = get(at(get(document, "lanes"), 0), "placement");
+	assert_false(json_object_get_boolean(get(get(shown, "huge_pages"), "asked")));
+	assert_null(get(get(shown, "on_node"), "node"));
+	json_object_put(document);
+	assert_int_equal(sluice_producer_close(producer), 0);
+}
+
 static void a_killed_member_is_shown_dead(void **state)
 {
 	struct sluice_consumer *consumer = open_consumer("tokens");
@@ -655,6 +730,8 @@ int main(int argc, char **argv)
 		CASE(ls_shows_members_and_backlog),
 		CASE(stat_json_has_the_numbers),
 		CASE(stat_says_who_is_there),
+		CASE(stat_says_where_a_lane_lies),
+		CASE(stat_says_what_a_lane_did_not_get),
 		CASE(a_killed_member_is_shown_dead),
 		CASE(gc_keeps_a_backlog_and_drops_it_when_told),
 		CASE(looking_creates_nothing),
