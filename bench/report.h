@@ -21,7 +21,9 @@ int report_json(const struct report *report, FILE *out);
 
 static inline const char *report_waiting(const struct bench_case *of)
 {
-	return of->sleeps ? "sleep" : "spin";
+	static const char *const words[] = {[CASE_SPINS] = "spin", [CASE_SLEEPS] = "sleep", [CASE_BLOCKS] = "block"};
+
+	return words[of->waiting];
 }
 
 #endif
