@@ -21,7 +21,10 @@ enum option_key {
 	KEY_RATE = 'r',
 	KEY_ROUNDS = 256,
 	KEY_SECONDS,
-	KEY_SAVE
+	KEY_SAVE,
+	KEY_COUNT,
+	KEY_EXPECTED,
+	KEY_UPDATE
 };
 
 #define HOUR          3600
@@ -36,7 +39,10 @@ struct settings {
 	bool only; /* some cases were named */
 	bool list;
 	bool json;
+	bool count;  /* instructions and nothing else */
+	bool update; /* of expected counts */
 	const char *save;
+	const char *expected;
 };
 
 static const struct argp_option option_table[] = {
@@ -49,6 +55,9 @@ static const struct argp_option option_table[] = {
 	{"rate", KEY_RATE, "N", 0, "Run the open loops only, with so many messages a second", 0},
 	{"rounds", KEY_ROUNDS, "N", 0, "Number of rounds (1 to 64; default 25, quick 12)", 0},
 	{"seconds", KEY_SECONDS, "S", 0, "Time of each case in each round (default 0.25, quick 0.06)", 0},
+	{"count", KEY_COUNT, NULL, 0, "Count the instructions of publish and receive and run nothing else", 0},
+	{"expected", KEY_EXPECTED, "FILE", 0, "Compare instruction counts with this file", 0},
+	{"update", KEY_UPDATE, NULL, 0, "Record the instruction counts in the file of expected ones", 0},
 	{0},
 };
 
@@ -133,6 +142,15 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	case KEY_SAVE:
 		settings->save = text;
 		return 0;
+	case KEY_COUNT:
+		settings->count = true;
+		return 0;
+	case KEY_EXPECTED:
+		settings->expected = text;
+		return 0;
+	case KEY_UPDATE:
+		settings->update = true;
+		return 0;
 	case KEY_ROUNDS:
 		set_rounds(state, settings, text);
 		return 0;
@@ -203,6 +221,20 @@ static int save(const struct report *report, const char *path)
 	return error;
 }
 
+/* Counts; the time that this takes is the same whatever else runs. */
+static int count(const struct settings *settings, struct instructions *ret_instructions)
+{
+	instructions_count(settings->expected, ret_instructions);
+	if (!settings->update)
+		return 0;
+	if (!settings->expected || !ret_instructions->known) {
+		fprintf(stderr, "sluice-bench: nothing to record: %s\n",
+			ret_instructions->known ? "--update needs --expected FILE" : ret_instructions->reason);
+		return -EINVAL;
+	}
+	return instructions_record(ret_instructions, settings->expected);
+}
+
 static int show(const struct settings *settings, const struct report *report)
 {
 	int error = settings->save ? save(report, settings->save) : 0;
@@ -215,18 +247,40 @@ static int show(const struct settings *settings, const struct report *report)
 
 static int run(struct settings *settings)
 {
-	struct report report = {&settings->machine, &settings->schedule, settings->cases};
+	struct instructions instructions;
+	struct report report = {&settings->machine, &settings->schedule, settings->cases, NULL};
 	uint64_t begin_ns = ticks_monotonic_ns();
+	int error = 0;
 
 	choose_cases(settings);
 	fill_in(settings);
+	if (!settings->only || settings->update) {
+		error = count(settings, &instructions);
+		report.instructions = &instructions;
+	}
 	settings->schedule.most_seconds =
 		settings->quick ? QUICK_SECONDS - (double)(ticks_monotonic_ns() - begin_ns) / 1e9 : HOUR;
 	ticks_set_up();
-	int error = schedule_run(&settings->schedule, &settings->machine, settings->cases);
+	if (error == 0)
+		error = schedule_run(&settings->schedule, &settings->machine, settings->cases);
 	if (error == 0)
 		error = show(settings, &report);
 	return error ? fail(error) : any_failure(settings->cases);
+}
+
+static int run_count(const struct settings *settings)
+{
+	struct instructions instructions;
+	struct report report = {&settings->machine, &settings->schedule, settings->cases, &instructions};
+	int error = count(settings, &instructions);
+
+	if (error == 0 && settings->json)
+		error = report_json(&report, stdout);
+	else if (error == 0)
+		report_instructions(&instructions, stdout);
+	if (error)
+		return fail(error);
+	return instructions.known ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int main(int count, char **arguments)
@@ -250,6 +304,8 @@ int main(int count, char **arguments)
 	int status = EXIT_SUCCESS;
 	if (settings.list)
 		list_cases();
+	else if (settings.count)
+		status = run_count(&settings);
 	else
 		status = run(&settings);
 	free(settings.cases);

@@ -199,6 +199,27 @@ static void print_sizes(const struct report *report, FILE *out)
 	}
 }
 
+void report_instructions(const struct instructions *instructions, FILE *out)
+{
+	fprintf(out, "\ninstructions a message, payload untouched (%s)\n", instructions->compiler);
+	if (!instructions->known) {
+		fprintf(out, "not counted: %s\n", instructions->reason);
+		return;
+	}
+	for (int i = 0; i < INSTRUCTIONS_COUNTS; i++) {
+		const struct instruction_count *count = &instructions->counts[i];
+		double step = instructions_step(count);
+
+		fprintf(out, "%-16s %-16s %7.1f", count->kind, count->call, count->each);
+		if (count->expected == 0)
+			fprintf(out, "  nothing on record for this compiler");
+		else if (step != 0)
+			fprintf(out, "  was %.1f: %+.1f %%%s", count->expected, step * 100,
+				step > 0 ? ", MORE than on record" : "; record it with --update");
+		fputc('\n', out);
+	}
+}
+
 static void print_target(const struct bench_target *target, const struct verdict *verdict, FILE *out)
 {
 	const char *word = target_is_lower_bound(target) ? "at least" : "at most";
@@ -279,6 +300,8 @@ void report_table(const struct report *report, FILE *out)
 	for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
 		print_section(report, &sections[i], out);
 	print_sizes(report, out);
+	if (report->instructions)
+		report_instructions(report->instructions, out);
 	print_targets(report, out);
 	print_unsteadiness(report, out);
 	print_disturbance(report, out);

@@ -221,6 +221,29 @@ static json_object *target_object(const struct bench_target *target, const struc
 	return object;
 }
 
+static json_object *instructions_object(const struct instructions *instructions)
+{
+	json_object *object = json_object_new_object();
+	json_object *counts = json_object_new_array();
+
+	json_object_object_add(object, "compiler", json_object_new_string(instructions->compiler));
+	if (!instructions->known)
+		json_object_object_add(object, "error", json_object_new_string(instructions->reason));
+	for (int i = 0; instructions->known && i < INSTRUCTIONS_COUNTS; i++) {
+		const struct instruction_count *count = &instructions->counts[i];
+		json_object *one = json_object_new_object();
+
+		json_object_object_add(one, "call", json_object_new_string(count->call));
+		json_object_object_add(one, "kind", json_object_new_string(count->kind));
+		json_object_object_add(one, "instructions", number(count->each));
+		json_object_object_add(one, "expected", number_or_null(count->expected));
+		json_object_object_add(one, "step", number(instructions_step(count)));
+		json_object_array_add(counts, one);
+	}
+	json_object_object_add(object, "counts", counts);
+	return object;
+}
+
 static json_object *targets_array(const struct report *report)
 {
 	json_object *targets = json_object_new_array();
@@ -247,6 +270,8 @@ int report_json(const struct report *report, FILE *out)
 		if (report->cases[i].wanted)
 			json_object_array_add(cases, case_object(&report->cases[i]));
 	json_object_object_add(root, "cases", cases);
+	if (report->instructions)
+		json_object_object_add(root, "instructions", instructions_object(report->instructions));
 	json_object_object_add(root, "targets", targets_array(report));
 	const char *text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
 	if (text)
