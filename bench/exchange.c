@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Round trips through Sluice, on two channels. Everything that a careful user does is inside the measured time: reserve,
- * fill, publish; receive, read, release; on both sides. `release_late` moves the second side's release behind its answer.
+ * Round trips through Sluice, on two channels, and open loops on one of them. Everything that a careful user does is
+ * inside the measured time: reserve, fill, publish; receive, read, release; on both sides. `release_late` moves the
+ * second side's release behind its answer.
  */
 #include <errno.h>
 
 #include "case.h"
 #include "link.h"
+#include "pace.h"
 #include "payload.h"
 #include "roundtrip.h"
 
@@ -106,6 +108,32 @@ int exchange_second(struct side *side)
 			error = roundtrip_second(side, &link, send_filled, receive_held, release_held);
 		else
 			error = roundtrip_second(side, &link, send_filled, receive_filled, NULL);
+	}
+	link_close(&link);
+	return error;
+}
+
+int open_first(struct side *side)
+{
+	struct link link;
+	int error = link_open(side, "there", NULL, &link);
+
+	if (error == 0) {
+		side_meet(side);
+		error = pace_first(side, &link, send_filled);
+	}
+	link_close(&link);
+	return error;
+}
+
+int open_second(struct side *side)
+{
+	struct link link;
+	int error = link_open(side, NULL, "there", &link);
+
+	if (error == 0) {
+		side_meet(side);
+		error = pace_second(side, &link, receive_filled);
 	}
 	link_close(&link);
 	return error;

@@ -28,6 +28,11 @@ static double bucket_width(uint32_t bucket)
 	return octave == 0 ? 1.0 : (double)((uint64_t)1 << (octave - 1));
 }
 
+double histogram_bound(uint32_t bucket)
+{
+	return bucket_start(bucket) + bucket_width(bucket);
+}
+
 double histogram_quantile(const struct histogram *histogram, double share)
 {
 	double rank = share * (double)histogram->count;

@@ -40,4 +40,7 @@ void histogram_merge(struct histogram *histogram, const struct histogram *from);
 /* The value below which `share` (0 to 1) of all values lie, interpolated within its bucket; 0 if there are none. */
 double histogram_quantile(const struct histogram *histogram, double share);
 
+/* Where a bucket ends: every value in it lies below. */
+double histogram_bound(uint32_t bucket);
+
 #endif

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the machine can do at best, with nothing in between: one cache line there and one back, a buffer handed over
- * under a flag, a futex there and one back. Each direction has a word of its own, PAIR_LINE away from the other.
+ * under a flag, a futex there and one back, a copy by one process alone. Each direction has a word of its own,
+ * PAIR_LINE away from the other.
  */
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "case.h"
+#include "pace.h"
 #include "payload.h"
 #include "roundtrip.h"
 
@@ -86,7 +90,8 @@ static inline int futex_receive(void *link, uint32_t number)
 	const struct wire *wire = link;
 	uint32_t seen;
 
-	while ((seen = atomic_load(wire->in)) != number)
+	/* In an open loop the sender may be ahead. */
+	while ((int32_t)((seen = atomic_load(wire->in)) - number) < 0)
 		if (syscall(SYS_futex, wire->in, FUTEX_WAIT, seen, NULL, NULL, 0) < 0 && errno != EAGAIN &&
 			errno != EINTR)
 			return -errno;
@@ -130,6 +135,8 @@ int limit_futex_first(struct side *side)
 {
 	struct wire wire = wire_open(side);
 
+	if (side->of->kind == CASE_OPEN)
+		return checked(side, pace_first(side, &wire, futex_send), "futex");
 	return checked(side, roundtrip_first(side, &wire, futex_send, futex_receive), "futex");
 }
 
@@ -137,5 +144,45 @@ int limit_futex_second(struct side *side)
 {
 	struct wire wire = wire_open(side);
 
+	if (side->of->kind == CASE_OPEN)
+		return checked(side, pace_second(side, &wire, futex_receive), "futex");
 	return checked(side, roundtrip_second(side, &wire, futex_send, futex_receive, NULL), "futex");
+}
+
+/* The other process has nothing to do: it only takes part in the meetings. */
+int limit_copy_first(struct side *side)
+{
+	side_meet(side);
+	side_start(side);
+	side_finish(side);
+	return 0;
+}
+
+/* What no copying transport can beat: the copy alone, of warm buffers. */
+int limit_copy_second(struct side *side)
+{
+	size_t bytes = side->of->bytes;
+	size_t count = bytes / sizeof(int32_t);
+	uint64_t step = side_step(bytes);
+	int32_t *from = malloc(bytes);
+	int32_t *to = malloc(bytes);
+	int error = from && to ? 0 : -ENOMEM;
+
+	side_meet(side);
+	if (error == 0) {
+		payload_fill(from, count, 1);
+		memcpy(to, from, bytes);
+		side_start(side);
+		for (uint64_t i = side->warm_up; i < side_total(side); i++) {
+			if (i % step == 0)
+				side_check_time(side, i, step);
+			memcpy(to, from, bytes);
+			__asm__ volatile("" : : "r"(to) : "memory"); /* so that each copy is made */
+		}
+		side_finish(side);
+		error = payload_sum(to, count) == payload_expected(count, 1) ? 0 : -EBADMSG;
+	}
+	free(from);
+	free(to);
+	return checked(side, error, "memcpy");
 }

@@ -6,12 +6,25 @@
 
 #include "case.h"
 
+static int64_t spin_ns(const struct bench_case *of)
+{
+	switch (of->waiting) {
+	case CASE_SPINS:
+		return SLUICE_SPIN_ONLY;
+	case CASE_SLEEPS:
+		return SLUICE_NO_SPIN;
+	default:
+		return 0; /* the library's default */
+	}
+}
+
 static int open_producer(struct link *link, const char *name, const struct sluice_channel_options *channel)
 {
 	struct sluice_producer_options options = {
 		.size = sizeof options,
 		.channel = channel,
-		.spin_ns = link->side->of->sleeps ? SLUICE_NO_SPIN : SLUICE_SPIN_ONLY,
+		.sample_rate_hz = link->side->of->sample_rate_hz,
+		.spin_ns = spin_ns(link->side->of),
 	};
 	int error = sluice_producer_open(name, &options, &link->producer);
 
@@ -23,8 +36,14 @@ static int open_consumer(struct link *link, const char *name, const struct sluic
 	struct sluice_consumer_options options = {
 		.size = sizeof options,
 		.channel = channel,
-		.spin_ns = link->side->of->sleeps ? SLUICE_NO_SPIN : SLUICE_SPIN_ONLY,
+		.spin_ns = spin_ns(link->side->of),
 	};
+
+	/* A crowd's messages end when all its producers have left. */
+	if (link->side->of->kind == CASE_CROWD) {
+		options.flags = SLUICE_END_OF_STREAM;
+		options.expected_producers = link->side->index == 0 ? (uint32_t)link->side->sides - 1 : 1;
+	}
 	int error = sluice_consumer_open(name, &options, &link->consumer);
 
 	return error ? side_fail(link->side, error, "sluice_consumer_open") : 0;
@@ -35,13 +54,15 @@ int link_open(struct side *side, const char *out, const char *in, struct link *r
 	const struct bench_case *of = side->of;
 	struct sluice_channel_options channel = {
 		.size = sizeof channel,
-		.mode = SLUICE_QUEUE,
+		.mode = of->mode ? of->mode : SLUICE_QUEUE,
 		.depth = of->depth,
 		.lane_bytes = of->lane_bytes,
 	};
 	char name[PAIR_CHANNEL_BYTES + 8];
 	int error = 0;
 
+	if (of->mode == SLUICE_BROADCAST)
+		channel.expected_consumers = (uint32_t)side->sides - 1;
 	*ret_link = (struct link){
 		.side = side,
 		.spec = {.name = "input_ids", .dtype = SLUICE_INT32, .ndim = 1},

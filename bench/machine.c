@@ -54,6 +54,19 @@ static bool are_siblings(int one, int other)
 	       read_topology(one, "physical_package_id") == read_topology(other, "physical_package_id");
 }
 
+/* The pair first, then every other allowed CPU in order; one CPU alone if both processes shall share it. */
+static void list_cpus(struct machine *machine, const cpu_set_t *allowed, int first, int second)
+{
+	machine->cpus[0] = first;
+	machine->cpu_count = 1;
+	if (second == first)
+		return;
+	machine->cpus[machine->cpu_count++] = second;
+	for (int cpu = 0; cpu < CPU_SETSIZE && machine->cpu_count < MACHINE_MOST_CPUS; cpu++)
+		if (CPU_ISSET(cpu, allowed) && cpu != first && cpu != second)
+			machine->cpus[machine->cpu_count++] = cpu;
+}
+
 static void choose_pair(struct machine *machine, const cpu_set_t *allowed)
 {
 	int first = -1;
@@ -71,8 +84,7 @@ static void choose_pair(struct machine *machine, const cpu_set_t *allowed)
 		else
 			second = cpu;
 	}
-	machine->pinned[0] = first;
-	machine->pinned[1] = second < 0 ? first : second;
+	list_cpus(machine, allowed, first, second < 0 ? first : second);
 }
 
 int machine_look(struct machine *machine)
@@ -104,7 +116,6 @@ int machine_pin(struct machine *machine, const char *text)
 		return -errno;
 	if (!CPU_ISSET(first, &allowed) || !CPU_ISSET(second, &allowed))
 		return -EPERM;
-	machine->pinned[0] = first;
-	machine->pinned[1] = second;
+	list_cpus(machine, &allowed, first, second);
 	return 0;
 }

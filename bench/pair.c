@@ -22,11 +22,15 @@
 #include "case.h"
 #include "ticks.h"
 
-#define MEET_SPINS 10000 /* looks at the barrier before the CPU is offered to others */
+#define MEET_SPINS  10000   /* looks at the barrier before the CPU is offered to others */
+#define AGREE_AHEAD 1000000 /* ns: every side has met by then */
 
 struct pair_shared {
 	_Alignas(PAIR_LINE) _Atomic uint32_t arrived;
-	_Alignas(PAIR_LINE) struct side_result results[2];
+	_Alignas(PAIR_LINE) _Atomic bool stopped;
+	uint64_t total;     /* repetitions, warm-up and all */
+	uint64_t agreed_ns; /* written by the first side before a meeting, read after it */
+	_Alignas(PAIR_LINE) struct side_result results[PAIR_MOST_SIDES];
 	struct histogram histograms[PAIR_HISTOGRAMS];
 	_Alignas(4096) unsigned char scratch[PAIR_SCRATCH_BYTES];
 };
@@ -96,26 +100,27 @@ static struct usage usage_now(void)
 void side_meet(struct side *side)
 {
 	_Atomic uint32_t *arrived = &side->shared->arrived;
-	uint32_t target = (atomic_fetch_add(arrived, 1) / 2 + 1) * 2; /* each meeting adds two */
+	uint32_t sides = (uint32_t)side->sides;
+	uint32_t target = (atomic_fetch_add(arrived, 1) / sides + 1) * sides; /* each meeting adds as many */
 
 	for (uint32_t spins = 0; atomic_load(arrived) < target; spins++)
 		if (spins > MEET_SPINS)
 			sched_yield();
 }
 
-void side_start(struct side *side)
+void side_start_clock(struct side *side)
 {
 	struct side_result *result = &side->shared->results[side->index];
-
-	side_meet(side);
 	struct usage usage = usage_now();
+
+	side->end_ns = usage.ns + side->most_ns;
 	result->measured_ns = usage.ns;
 	result->cpu_ns = usage.cpu_ns;
 	result->waits = usage.waits;
 	result->preemptions = usage.preemptions;
 }
 
-void side_finish(struct side *side)
+void side_stop_clock(struct side *side)
 {
 	struct side_result *result = &side->shared->results[side->index];
 	struct usage usage = usage_now();
@@ -124,7 +129,47 @@ void side_finish(struct side *side)
 	result->cpu_ns = usage.cpu_ns - result->cpu_ns;
 	result->waits = usage.waits - result->waits;
 	result->preemptions = usage.preemptions - result->preemptions;
+}
+
+void side_start(struct side *side)
+{
 	side_meet(side);
+	side_start_clock(side);
+}
+
+void side_finish(struct side *side)
+{
+	side_stop_clock(side);
+	side_meet(side);
+}
+
+uint64_t side_agree(struct side *side)
+{
+	if (side->index == 0)
+		side->shared->agreed_ns = ticks_monotonic_ns() + AGREE_AHEAD;
+	side_meet(side);
+	return side->shared->agreed_ns;
+}
+
+void side_check_time(struct side *side, uint64_t done, uint64_t step)
+{
+	if (ticks_monotonic_ns() >= side->end_ns && done + step < side_total(side))
+		__atomic_store_n(side->total, done + step, __ATOMIC_RELAXED);
+}
+
+void side_stop(struct side *side)
+{
+	atomic_store(&side->shared->stopped, true);
+}
+
+bool side_stopped(const struct side *side)
+{
+	return atomic_load_explicit(&side->shared->stopped, memory_order_relaxed); /* nothing is read by it */
+}
+
+void side_share(struct side *side, int index, uint64_t messages)
+{
+	side->shared->results[index].messages = messages;
 }
 
 int side_fail(struct side *side, int error, const char *call)
@@ -139,17 +184,31 @@ int side_fail(struct side *side, int error, const char *call)
 	return error;
 }
 
-static void run_side(const struct pair *pair, const struct pair_plan *plan, int index, pid_t parent)
+static int pin(const struct pair_plan *plan, int index)
 {
 	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(plan->cpus[index], &set);
+	if (index < 2 && plan->helper_cpus[index] >= 0)
+		CPU_SET(plan->helper_cpus[index], &set);
+	return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+static void run_side(const struct pair *pair, const struct pair_plan *plan, int index, pid_t parent)
+{
 	struct side side = {
 		.of = plan->of,
 		.shared = pair->shared,
-		.cpu = plan->cpus[index],
 		.index = index,
+		.sides = plan->sides,
 		.warm_up = plan->warm_up,
 		.repetitions = plan->repetitions,
+		.most_ns = plan->most_ns,
+		.end_ns = UINT64_MAX,
+		.total = &pair->shared->total,
 		.idle_ns = plan->idle_ns,
+		.interval_ns = plan->interval_ns,
 		.channel = pair->channel,
 		.scratch = pair->shared->scratch,
 		.histograms = pair->shared->histograms,
@@ -160,10 +219,11 @@ static void run_side(const struct pair *pair, const struct pair_plan *plan, int 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_FAILURE);
-	CPU_ZERO(&set);
-	CPU_SET(plan->cpus[index], &set);
-	int error = sched_setaffinity(0, sizeof set, &set) < 0 ? side_fail(&side, -errno, "sched_setaffinity")
-							       : plan->of->run[index](&side);
+	int error = pin(plan, index);
+	if (error)
+		side_fail(&side, error, "sched_setaffinity");
+	else
+		error = plan->of->run[index == 0 ? 0 : 1](&side);
 	_exit(error ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
@@ -188,64 +248,86 @@ static pid_t start_side(const struct pair *pair, const struct pair_plan *plan, i
 	return child;
 }
 
-/* Waits for both sides to exit well, for one to end badly, for the limit or for an interrupt. */
-static int watch(const int *fds, const pid_t *children, uint64_t limit_ns, bool *reaped)
+/* The sides of one run, as the parent sees them. */
+struct children {
+	int count; /* that were started */
+	pid_t ids[PAIR_MOST_SIDES];
+	int fds[PAIR_MOST_SIDES];
+	int living;
+	bool reaped[PAIR_MOST_SIDES];
+};
+
+/* Reaps those that ended. Returns 0, or -ECHILD if one did not end well. */
+static int reap(struct children *children, const struct pollfd *polled)
 {
-	uint64_t end = ticks_monotonic_ns() + limit_ns;
+	for (int i = 0; i < children->count; i++) {
+		int status;
 
-	while (!reaped[0] || !reaped[1]) {
-		struct pollfd polled[2];
-		uint64_t now = ticks_monotonic_ns();
-
-		for (int i = 0; i < 2; i++)
-			polled[i] = (struct pollfd){.fd = reaped[i] ? -1 : fds[i], .events = POLLIN};
-		if (interrupted)
-			return -EINTR;
-		if (now >= end)
-			return -ETIMEDOUT;
-		if (poll(polled, 2, (int)((end - now) / 1000000 + 1)) < 0 && errno != EINTR)
-			return -errno;
-		for (int i = 0; i < 2; i++) {
-			int status;
-
-			if (!(polled[i].revents & POLLIN) || waitpid(children[i], &status, 0) != children[i])
-				continue;
-			reaped[i] = true;
-			if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
-				return -ECHILD;
-		}
+		if (!(polled[i].revents & POLLIN) || waitpid(children->ids[i], &status, 0) != children->ids[i])
+			continue;
+		children->reaped[i] = true;
+		children->living--;
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
+			return -ECHILD;
 	}
 	return 0;
 }
 
-static int run_both(const struct pair *pair, const struct pair_plan *plan)
+/* Waits for all sides to exit well, for one to end badly, for the limit or for an interrupt. */
+static int watch(struct children *children, uint64_t limit_ns)
 {
-	int fds[2] = {-1, -1};
-	pid_t children[2] = {-1, -1};
-	bool reaped[2] = {false, false};
+	uint64_t end = ticks_monotonic_ns() + limit_ns;
 	int error = 0;
 
-	for (int i = 0; i < 2 && error == 0; i++) {
-		children[i] = start_side(pair, plan, i, &fds[i]);
-		if (children[i] < 0)
-			error = children[i];
+	while (children->living > 0 && error == 0) {
+		struct pollfd polled[PAIR_MOST_SIDES];
+		uint64_t now = ticks_monotonic_ns();
+
+		for (int i = 0; i < children->count; i++)
+			polled[i] =
+				(struct pollfd){.fd = children->reaped[i] ? -1 : children->fds[i], .events = POLLIN};
+		if (interrupted)
+			return -EINTR;
+		if (now >= end)
+			return -ETIMEDOUT;
+		int ready = poll(polled, (nfds_t)children->count, (int)((end - now) / 1000000 + 1));
+		if (ready < 0 && errno != EINTR)
+			return -errno;
+		if (ready > 0)
+			error = reap(children, polled);
 	}
+	return error;
+}
+
+static int run_all(const struct pair *pair, const struct pair_plan *plan)
+{
+	struct children children = {0};
+	int error = 0;
+
+	while (children.count < plan->sides && error == 0) {
+		pid_t child = start_side(pair, plan, children.count, &children.fds[children.count]);
+
+		if (child < 0)
+			error = child;
+		else
+			children.ids[children.count++] = child;
+	}
+	children.living = children.count;
 	if (error == 0)
-		error = watch(fds, children, plan->limit_ns, reaped);
-	for (int i = 0; i < 2; i++) {
-		if (children[i] > 0 && !reaped[i]) {
-			kill(children[i], SIGKILL);
-			waitpid(children[i], NULL, 0);
+		error = watch(&children, plan->limit_ns);
+	for (int i = 0; i < children.count; i++) {
+		if (!children.reaped[i]) {
+			kill(children.ids[i], SIGKILL);
+			waitpid(children.ids[i], NULL, 0);
 		}
-		if (fds[i] >= 0)
-			close(fds[i]);
+		close(children.fds[i]);
 	}
 	return error;
 }
 
 static int explain(const struct pair *pair, int error, char *reason)
 {
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < PAIR_MOST_SIDES; i++) {
 		const struct side_result *result = &pair->shared->results[i];
 
 		if (result->error != 0 && error == -ECHILD) {
@@ -265,14 +347,16 @@ static int explain(const struct pair *pair, int error, char *reason)
 int pair_run(struct pair *pair, const struct pair_plan *plan, struct pair_result *ret_result, char *reason)
 {
 	memset(pair->shared, 0, sizeof *pair->shared);
+	pair->shared->total = plan->warm_up + plan->repetitions;
 	snprintf(pair->channel, sizeof pair->channel, "bench-%d-%u", (int)getpid(), pair->runs++);
-	int error = run_both(pair, plan);
+	int error = run_all(pair, plan);
 	if (error != 0) {
 		if (plan->of->clean_up)
 			plan->of->clean_up(pair->channel);
 		return explain(pair, error, reason);
 	}
 	ret_result->histograms = pair->shared->histograms;
+	ret_result->repetitions = pair->shared->total - plan->warm_up;
 	memcpy(ret_result->sides, pair->shared->results, sizeof ret_result->sides);
 	return 0;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two pinned processes that run one case together: forked, started by a barrier, watched, ended.
+ * Two pinned processes that run one case together, or in a crowd one and several: forked, started by a barrier,
+ * watched, ended.
  *
- * Each of the two is a side. A side's function opens what it needs, calls side_start, runs its loop, calls side_finish and
- * closes. Results come back through a shared anonymous mapping. The parent only waits: for both to exit, for one to die,
- * or for the time limit, after which it kills both.
+ * Each of them is a side. A side's function opens what it needs, calls side_start, runs its loop, calls side_finish and
+ * closes. Results come back through a shared anonymous mapping. The parent only waits: for all to exit, for one to die,
+ * or for the time limit, after which it kills all.
  */
 #ifndef BENCH_PAIR_H
 #define BENCH_PAIR_H
@@ -15,6 +16,7 @@
 
 #include "histogram.h"
 
+#define PAIR_MOST_SIDES    16
 #define PAIR_CHANNEL_BYTES 48
 #define PAIR_REASON_BYTES  160
 #define PAIR_SCRATCH_BYTES (1u << 20)
@@ -22,7 +24,7 @@
 
 #define PAIR_GROUP 32 /* repetitions are a multiple of it */
 
-/* What a side records, in ticks. */
+/* What a side records, in ticks; an open loop in nanoseconds. */
 enum pair_histogram {
 	PAIR_SINGLE,  /* one repetition a value, or one block of messages */
 	PAIR_GROUPED, /* PAIR_GROUP repetitions or blocks a value */
@@ -32,15 +34,19 @@ enum pair_histogram {
 struct bench_case;
 struct pair_shared;
 
-/* One of the two processes, as it sees the run. */
+/* One of the processes, as it sees the run. */
 struct side {
 	const struct bench_case *of;
 	struct pair_shared *shared;
-	int cpu;
-	int index;            /* 0 or 1 */
+	int index;            /* from 0 */
+	int sides;            /* how many there are */
 	uint64_t warm_up;     /* repetitions before the measured ones */
-	uint64_t repetitions; /* measured */
+	uint64_t repetitions; /* measured, at most: see side_total */
+	uint64_t most_ns;     /* of the measured part: then repetitions are cut short */
+	uint64_t end_ns;      /* when that is, once the clock has started */
+	uint64_t *total;      /* shared: warm-up and all; read and written atomically */
 	uint64_t idle_ns;     /* how long an idle case looks on */
+	uint64_t interval_ns; /* open: from one message to the next */
 	const char *channel;  /* name of this run's channels, to which a case adds what it needs */
 	void *scratch;        /* PAIR_SCRATCH_BYTES of zeroed shared memory, page-aligned, for cases without Sluice */
 	struct histogram *histograms; /* PAIR_HISTOGRAMS of them, written by one side only */
@@ -54,22 +60,28 @@ struct side_result {
 	uint64_t cpu_ns;      /* of that, on a CPU */
 	uint64_t waits;       /* voluntary context switches in that time: sleeps, so wake-ups */
 	uint64_t preemptions; /* involuntary ones: somebody else had the CPU */
+	uint64_t messages;    /* crowd: this member's share of the measured ones */
 };
 
 /* What to run. */
 struct pair_plan {
 	const struct bench_case *of;
-	int cpus[2];
+	int sides;
+	int cpus[PAIR_MOST_SIDES];
+	int helper_cpus[2]; /* of the first two sides, for threads of a rival's library; -1 for none */
 	uint64_t warm_up;
-	uint64_t repetitions;
+	uint64_t repetitions; /* measured, at most */
+	uint64_t most_ns;     /* of the measured part: what was planned at a quiet moment may take long at another */
 	uint64_t idle_ns;
-	uint64_t limit_ns;
+	uint64_t interval_ns;
+	uint64_t limit_ns; /* of everything: then the sides are killed */
 };
 
 /* One run's results; `histograms` are the pair's and are overwritten by the next run. */
 struct pair_result {
 	const struct histogram *histograms;
-	struct side_result sides[2];
+	uint64_t repetitions; /* measured */
+	struct side_result sides[PAIR_MOST_SIDES];
 };
 
 struct pair;
@@ -84,12 +96,45 @@ void pair_free(struct pair *pair);
  */
 int pair_run(struct pair *pair, const struct pair_plan *plan, struct pair_result *ret_result, char *reason);
 
-/* For sides: waits until both have come here as often. Called by side_start and side_finish. */
+/* For sides: waits until all have come here as often. Called by side_start and side_finish. */
 void side_meet(struct side *side);
 
-/* For sides: both are open and ready; from here on time and CPU count, until side_finish. Safe to call again later. */
+/* For sides: time and CPU count from here on, or until here. The first may be called again later. */
+void side_start_clock(struct side *side);
+void side_stop_clock(struct side *side);
+
+/* For sides: all are open and ready, and the clock starts; or the clock stops, and all are through. */
 void side_start(struct side *side);
 void side_finish(struct side *side);
+
+/* For sides: the same moment for all, a little later than now, CLOCK_MONOTONIC. Meets. */
+uint64_t side_agree(struct side *side);
+
+/* For sides: how many repetitions there are, warm-up and all; it may go down, but not below what was begun. */
+static inline uint64_t side_total(const struct side *side)
+{
+	return __atomic_load_n(
+		side->total, __ATOMIC_RELAXED); /* whoever cuts it then sends a message, which orders it */
+}
+
+/*
+ * For the side that goes ahead: asked now and then, before it begins repetition `done`, cuts repetitions short when
+ * time is up. `step` more are then run: as many as lie between two such questions.
+ */
+void side_check_time(struct side *side, uint64_t done, uint64_t step);
+
+/* Repetitions of a stream between two such questions: a reading of the clock should not be seen in them. */
+static inline uint64_t side_step(size_t bytes)
+{
+	return bytes < 4096 ? 1024 : 16;
+}
+
+/* For sides of a crowd: the measured part is over, for whoever goes on until then. */
+void side_stop(struct side *side);
+bool side_stopped(const struct side *side);
+
+/* For sides of a crowd: notes how many messages were that side's. */
+void side_share(struct side *side, int index, uint64_t messages);
 
 /* For sides: notes which call failed and returns `error`. */
 int side_fail(struct side *side, int error, const char *call);

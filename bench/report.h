@@ -5,23 +5,30 @@
 
 #include <stdio.h>
 
+#include "instructions.h"
 #include "machine.h"
 #include "schedule.h"
 
 struct report {
 	const struct machine *machine;
 	const struct schedule_options *options;
-	const struct case_figures *cases; /* bench_case_count of them */
+	const struct case_figures *cases;        /* bench_case_count of them */
+	const struct instructions *instructions; /* NULL: not asked for */
 };
 
 void report_table(const struct report *report, FILE *out);
+
+/* The table's part about instruction counts, alone. */
+void report_instructions(const struct instructions *instructions, FILE *out);
 
 /* Returns 0 or -ENOMEM. */
 int report_json(const struct report *report, FILE *out);
 
 static inline const char *report_waiting(const struct bench_case *of)
 {
-	return of->sleeps ? "sleep" : "spin";
+	static const char *const words[] = {[CASE_SPINS] = "spin", [CASE_SLEEPS] = "sleep", [CASE_BLOCKS] = "block"};
+
+	return words[of->waiting];
 }
 
 #endif

@@ -66,14 +66,16 @@ static void ring_take(const struct ring *ring, uint64_t number, int *error)
 int limit_ring_first(struct side *side)
 {
 	struct ring ring = ring_open(side);
-	uint64_t total = side->warm_up + side->repetitions;
+	uint64_t step = side_step(side->of->bytes);
 	uint64_t room = ring.depth; /* messages up to this number have room */
 
-	for (uint64_t number = 1; number <= total; number++) {
+	for (uint64_t number = 1; number <= side_total(side); number++) {
 		struct ring_slot *slot = &ring.slots[number & (ring.depth - 1)];
 
 		if (number == side->warm_up + 1)
 			side_start(side);
+		if (number % step == 1)
+			side_check_time(side, number - 1, step);
 		if (number > room) {
 			room += ring.depth / 4;
 			ring_await(&ring, room - ring.depth);
@@ -91,7 +93,7 @@ int limit_ring_second(struct side *side)
 	struct stream_meter meter = {.side = side};
 	int error = 0;
 
-	for (uint64_t number = 1; number <= side->warm_up + side->repetitions && error == 0; number++) {
+	for (uint64_t number = 1; number <= side_total(side) && error == 0; number++) {
 		stream_tick(&meter);
 		ring_take(&ring, number, &error);
 		stream_count(&meter, 1);

@@ -63,15 +63,17 @@ static inline void roundtrip_pause(uint64_t ns)
 static inline __attribute__((always_inline)) int roundtrip_first(
 	struct side *side, void *link, roundtrip_step *send, roundtrip_step *receive)
 {
-	uint64_t total = side->warm_up + side->repetitions;
+	const uint64_t step = UINT64_C(2) * ROUNDTRIP_GROUP; /* a group of either sort */
 	bool paced = side->of->pause_ns != 0;
 	int error = 0;
 
-	for (uint64_t i = 0; i < total && error == 0; i += ROUNDTRIP_GROUP) {
+	for (uint64_t i = 0; i < side_total(side) && error == 0; i += ROUNDTRIP_GROUP) {
 		bool recorded = i >= side->warm_up;
 
 		if (i == side->warm_up)
 			side_start(side);
+		if (i % step == 0)
+			side_check_time(side, i, step);
 		if (!paced && i / ROUNDTRIP_GROUP % 2 == 0) {
 			error = roundtrip_group(side, link, (uint32_t)i + 1, send, receive, recorded);
 			continue;
@@ -90,10 +92,9 @@ static inline __attribute__((always_inline)) int roundtrip_first(
 static inline __attribute__((always_inline)) int roundtrip_second(
 	struct side *side, void *link, roundtrip_step *send, roundtrip_step *receive, roundtrip_step *after)
 {
-	uint64_t total = side->warm_up + side->repetitions;
 	int error = 0;
 
-	for (uint64_t i = 0; i < total && error == 0; i++) {
+	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
 		if (i == side->warm_up)
 			side_start(side);
 		error = receive(link, (uint32_t)i + 1);

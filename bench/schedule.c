@@ -1,261 +1,248 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rounds, medians and verdicts. */
+/* Plans and rounds. */
 #include "schedule.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "stream.h"
+#include "rival.h"
 #include "ticks.h"
 
 #define TRIAL_REPETITIONS 512u /* of the first, unrecorded run, which says how many fill the time */
-#define LEAST_REPETITIONS 512u
+#define TRIAL_STREAM      8192u
+#define TRIAL_ASLEEP      64u
+#define TRIAL_BYTES       (16u << 20) /* and no more of large messages */
+#define LEAST_REPETITIONS 256u
+#define LEAST_LARGE       16u
 #define WARM_UP_DIVISOR   10
-#define LIMIT_NS          20000000000u /* beside the time that a run should take, ten times over */
+#define MOST_TIMES        2            /* as long as planned: then a run is cut short */
+#define LIMIT_NS          10000000000u /* beside the time that a run should take, ten times over */
 
-static int compare(const void *left, const void *right)
+/* What all of it knows. */
+struct schedule {
+	const struct schedule_options *options;
+	const struct machine *machine;
+	struct pair *pair;
+	struct case_figures *cases;
+};
+
+static double seconds_of(const struct schedule_options *options, const struct bench_case *of)
 {
-	double a = *(const double *)left;
-	double b = *(const double *)right;
-
-	return (a > b) - (a < b);
+	switch (of->turns) {
+	case CASE_ONE_ROUND:
+		return options->once_seconds;
+	case CASE_SOME_ROUNDS:
+		return options->seconds / 2;
+	default:
+		return options->seconds;
+	}
 }
 
-static double median(double *values, uint32_t count)
+/* A crowd has a CPU each where there are as many; on two CPUs, two of them share one. */
+static int sides_of(const struct machine *machine, const struct bench_case *of)
 {
-	qsort(values, count, sizeof *values, compare);
-	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+	int members = machine->cpu_count - 1;
+
+	if (of->kind != CASE_CROWD || of->alone)
+		return 2;
+	if (members < 2)
+		return 3;
+	return members < PAIR_MOST_SIDES ? members + 1 : PAIR_MOST_SIDES;
 }
 
-/* Round against round: both were run within a second or two of each other. */
-static void take_ratio(const struct case_figures *cases, struct case_figures *figures)
+static bool has_threads(const struct bench_case *of)
 {
-	const struct case_figures *limit = figures->of->limit ? schedule_figures(cases, figures->of->limit) : NULL;
-	uint32_t rounds = figures->rounds;
-	double ratios[SCHEDULE_MOST_ROUNDS];
-
-	if (!limit || rounds == 0 || rounds != limit->rounds)
-		return;
-	for (uint32_t i = 0; i < rounds; i++)
-		ratios[i] = figures->each[i].typical / limit->each[i].typical;
-	figures->ratio.median = median(ratios, rounds); /* sorts */
-	figures->ratio.low = ratios[rounds / 10];
-	figures->ratio.high = ratios[rounds - 1 - rounds / 10];
+	return of->rival && rival_find(of->rival)->has_threads;
 }
 
-/* Nanoseconds of a recorded value. */
-static double unit_of(const struct bench_case *of)
+static void place(struct pair_plan *plan, const struct machine *machine)
 {
-	return ticks_clock.ns_per_tick / (of->kind == CASE_STREAM ? STREAM_FRACTION : 1);
+	int others = machine->cpu_count - 1;
+
+	plan->sides = sides_of(machine, plan->of);
+	plan->cpus[0] = machine->cpus[0];
+	for (int i = 1; i < plan->sides; i++)
+		plan->cpus[i] = others > 0 ? machine->cpus[1 + (i - 1) % others] : machine->cpus[0];
+	for (int i = 0; i < 2; i++)
+		plan->helper_cpus[i] = has_threads(plan->of) && machine->cpu_count >= 4 ? machine->cpus[2 + i] : -1;
 }
 
-static struct figures read_histogram(const struct histogram *histogram, double unit)
+static struct pair_plan plan_for(const struct schedule *schedule, const struct bench_case *of)
 {
-	return (struct figures){
-		.p50 = histogram_quantile(histogram, 0.5) * unit,
-		.p99 = histogram_quantile(histogram, 0.99) * unit,
-		.p999 = histogram_quantile(histogram, 0.999) * unit,
-		.max = (double)histogram->max * unit,
-	};
-}
-
-static void take_all_rounds(struct case_figures *figures)
-{
-	double typicals[SCHEDULE_MOST_ROUNDS];
-
-	if (figures->rounds == 0)
-		return;
-	for (uint32_t i = 0; i < figures->rounds; i++)
-		typicals[i] = figures->each[i].typical;
-	figures->all = read_histogram(&figures->singles, unit_of(figures->of));
-	figures->all.typical = median(typicals, figures->rounds);
-}
-
-/* The typical time: the median of groups that were stamped as a whole; where there are none (asleep), the p50. */
-static double read_typical(const struct bench_case *of, const struct pair_result *result, double p50)
-{
-	const struct histogram *groups = &result->histograms[PAIR_GROUPED];
-
-	if (groups->count == 0)
-		return p50;
-	return histogram_quantile(groups, 0.5) * unit_of(of) / (of->kind == CASE_STREAM ? 1 : PAIR_GROUP);
-}
-
-static void read_round(const struct pair_plan *plan, const struct pair_result *result, struct case_figures *figures)
-{
-	const struct histogram *singles = &result->histograms[PAIR_SINGLE];
-	struct figures *round = &figures->each[figures->rounds];
-
-	*round = read_histogram(singles, unit_of(plan->of));
-	round->typical = read_typical(plan->of, result, round->p50);
-	histogram_merge(&figures->singles, singles);
-}
-
-static void read_idle(const struct pair_result *result, struct case_figures *figures)
-{
-	const struct side_result *sides = result->sides;
-	double seconds = (double)sides[0].measured_ns / 1e9;
-	/* Each process looked on in a sleep of its own: one switch each that is not Sluice's. */
-	uint64_t waits = sides[0].waits + sides[1].waits;
-
-	figures->cpu_share = (double)(sides[0].cpu_ns + sides[1].cpu_ns) / 1e9 / seconds;
-	figures->wake_ups = waits > 2 ? (double)(waits - 2) / seconds : 0;
-}
-
-static struct pair_plan plan_for(
-	const struct schedule_options *options, const struct machine *machine, const struct bench_case *of)
-{
+	double seconds = seconds_of(schedule->options, of);
+	uint32_t rate_hz = schedule->options->rate_hz ? schedule->options->rate_hz : of->rate_hz;
 	struct pair_plan plan = {
 		.of = of,
-		.cpus = {machine->pinned[0], machine->pinned[1]},
-		.idle_ns = (uint64_t)(options->idle_seconds * 1e9),
-		.limit_ns = LIMIT_NS,
+		.most_ns = (uint64_t)(seconds * 1e9 * MOST_TIMES),
+		.idle_ns = (uint64_t)(seconds * 1e9),
+		.interval_ns = of->kind == CASE_OPEN ? 1000000000u / rate_hz : 0,
+		.limit_ns = LIMIT_NS + (uint64_t)(seconds * 1e10),
 	};
 
-	plan.limit_ns += (uint64_t)((of->kind == CASE_IDLE ? options->idle_seconds : options->seconds) * 1e10);
+	place(&plan, schedule->machine);
 	return plan;
 }
 
-/* Whole blocks of a stream and whole groups of round trips. */
-static uint64_t round_up(uint64_t repetitions)
+/* Whole blocks of a stream, whole pairs of groups of round trips. */
+static uint64_t round_up(const struct bench_case *of, uint64_t repetitions)
 {
-	const uint64_t step = CASE_STREAM_BLOCK;
+	uint64_t step = of->kind == CASE_ROUND_TRIP ? 2 * PAIR_GROUP : of->kind == CASE_STREAM ? CASE_STREAM_BLOCK : 1;
 
-	_Static_assert(CASE_STREAM_BLOCK % (2 * PAIR_GROUP) == 0, "a block holds whole pairs of groups");
 	return (repetitions + step - 1) / step * step;
 }
 
 static void set_repetitions(struct pair_plan *plan, uint64_t repetitions)
 {
-	plan->repetitions = round_up(repetitions);
-	plan->warm_up = round_up(repetitions / WARM_UP_DIVISOR);
+	plan->repetitions = round_up(plan->of, repetitions);
+	plan->warm_up = round_up(plan->of, repetitions / WARM_UP_DIVISOR + 1);
+}
+
+static uint64_t trial_repetitions(const struct bench_case *of)
+{
+	uint64_t most = of->bytes > 0 ? TRIAL_BYTES / of->bytes : UINT64_MAX;
+	uint64_t wanted = TRIAL_STREAM;
+
+	if (of->kind == CASE_ROUND_TRIP)
+		wanted = of->waiting == CASE_SLEEPS ? TRIAL_ASLEEP : TRIAL_REPETITIONS;
+	if (of->kind == CASE_ROUND_TRIP || wanted < most)
+		return wanted;
+	return most;
 }
 
 /* How many repetitions fill the time: from a short run that also brings code and memory in. */
-static int try_case(struct pair *pair, const struct schedule_options *options, const struct machine *machine,
-	struct case_figures *figures)
+static int try_case(const struct schedule *schedule, struct case_figures *figures)
 {
-	struct pair_plan plan = plan_for(options, machine, figures->of);
+	const struct bench_case *of = figures->of;
+	struct pair_plan plan = plan_for(schedule, of);
 	struct pair_result result;
 
-	set_repetitions(&plan, TRIAL_REPETITIONS);
-	int error = pair_run(pair, &plan, &result, figures->reason);
+	set_repetitions(&plan, trial_repetitions(of));
+	int error = pair_run(schedule->pair, &plan, &result, figures->reason);
 	if (error)
 		return error;
-	double each_ns = (double)result.sides[1].measured_ns / (double)plan.repetitions;
-	double wanted = options->seconds * 1e9 / (each_ns > 1 ? each_ns : 1);
-	figures->repetitions = wanted > LEAST_REPETITIONS ? (uint64_t)wanted : LEAST_REPETITIONS;
+	/* Of a stream the receiver's time counts, of a crowd that of the one. */
+	uint64_t measured_ns = result.sides[of->kind == CASE_CROWD ? 0 : 1].measured_ns;
+	double each_ns = (double)measured_ns / (double)result.repetitions;
+	double wanted = seconds_of(schedule->options, of) * 1e9 / (each_ns > 1 ? each_ns : 1);
+	double least = of->kind == CASE_SIZE ? LEAST_LARGE : LEAST_REPETITIONS;
+	figures->repetitions = (uint64_t)(wanted > least ? wanted : least);
 	return 0;
 }
 
-static int run_case(struct pair *pair, const struct schedule_options *options, const struct machine *machine,
-	struct case_figures *figures)
+static int run_case(const struct schedule *schedule, struct case_figures *figures, uint32_t round)
 {
-	struct pair_plan plan = plan_for(options, machine, figures->of);
+	struct pair_plan plan = plan_for(schedule, figures->of);
 	struct pair_result result;
 
 	set_repetitions(&plan, figures->repetitions);
-	int error = pair_run(pair, &plan, &result, figures->reason);
+	int error = pair_run(schedule->pair, &plan, &result, figures->reason);
 	if (error)
 		return error;
-	figures->waits += result.sides[0].waits + result.sides[1].waits;
-	figures->preemptions += result.sides[0].preemptions + result.sides[1].preemptions;
-	if (figures->of->kind == CASE_IDLE)
-		read_idle(&result, figures);
-	else
-		read_round(&plan, &result, figures);
-	figures->rounds++;
+	error = figures_take(figures, round, &plan, &result);
+	if (error)
+		snprintf(figures->reason, sizeof figures->reason, "messages were lost, or came twice");
+	return error;
+}
+
+/* Only what cannot be known beforehand has to be tried. */
+static int prepare(const struct schedule *schedule, struct case_figures *figures)
+{
+	const struct bench_case *of = figures->of;
+
+	figures->members = sides_of(schedule->machine, of) - 1;
+	if (of->kind == CASE_IDLE)
+		return 0;
+	if (of->kind != CASE_OPEN)
+		return try_case(schedule, figures);
+	figures->rate_hz = schedule->options->rate_hz ? schedule->options->rate_hz : of->rate_hz;
+	figures->repetitions = (uint64_t)(seconds_of(schedule->options, of) * figures->rate_hz) + 1;
 	return 0;
 }
 
-/* Runs one round of a case; round 0 is the trial. Returns nonzero only for what ends the whole benchmark. */
-static int step(struct pair *pair, const struct schedule_options *options, const struct machine *machine,
-	struct case_figures *figures, uint32_t round)
+static bool has_turn(const struct schedule_options *options, const struct bench_case *of, uint32_t round)
 {
-	bool idle = figures->of->kind == CASE_IDLE;
+	switch (of->turns) {
+	case CASE_ONE_ROUND:
+		return round <= 1;
+	case CASE_SOME_ROUNDS:
+		return round == 0 || (round - 1) % options->some_rounds == 0;
+	default:
+		return true;
+	}
+}
 
-	if (!figures->wanted || figures->skipped || figures->error || (idle && round != 1))
-		return 0;
-	figures->error =
-		round == 0 ? try_case(pair, options, machine, figures) : run_case(pair, options, machine, figures);
-	return figures->error == -EINTR ? -EINTR : 0;
+/* Runs a round; round 0 prepares the others. Returns nonzero only for what ends the whole benchmark. */
+static int run_round(const struct schedule *schedule, uint32_t round)
+{
+	for (size_t i = 0; i < bench_case_count; i++) {
+		struct case_figures *figures = &schedule->cases[i];
+
+		if (!figures->wanted || figures->skipped || figures->error ||
+			!has_turn(schedule->options, figures->of, round))
+			continue;
+		figures->error = round == 0 ? prepare(schedule, figures) : run_case(schedule, figures, round);
+		if (figures->error == -EINTR)
+			return -EINTR;
+	}
+	return 0;
+}
+
+/* Rounds until there are enough, or until the next one would take too long, going by the last of its sort. */
+static int run_rounds(const struct schedule *schedule)
+{
+	const struct schedule_options *options = schedule->options;
+	uint64_t end_ns = ticks_monotonic_ns() + (uint64_t)(options->most_seconds * 1e9);
+	uint64_t took_ns[2] = {0};
+	int error = 0;
+
+	for (uint32_t round = 0; round <= options->rounds && error == 0; round++) {
+		uint64_t begin_ns = ticks_monotonic_ns();
+		bool full = (round - 1) % options->some_rounds == 0;
+
+		if (round > 1 && begin_ns + took_ns[full] > end_ns)
+			break;
+		if (options->progress)
+			fprintf(stderr, "\rround %u of %u ", round, options->rounds);
+		error = run_round(schedule, round);
+		if (round > 0)
+			took_ns[full] = ticks_monotonic_ns() - begin_ns;
+	}
+	if (options->progress)
+		fprintf(stderr, "\r                  \r");
+	return error;
+}
+
+static void skip(struct case_figures *figures, const char *reason, const char *detail)
+{
+	figures->skipped = true;
+	snprintf(figures->reason, sizeof figures->reason, "%s%s", reason, detail);
 }
 
 static void skip_senseless(const struct machine *machine, struct case_figures *figures)
 {
-	if (machine->pinned[0] != machine->pinned[1] || figures->of->sleeps)
-		return;
-	figures->skipped = true;
-	snprintf(figures->reason, sizeof figures->reason, "spins, so it needs two CPUs");
+	const struct bench_case *of = figures->of;
+	const struct rival *rival = of->rival ? rival_find(of->rival) : NULL;
+
+	if (rival && !rival->version)
+		skip(figures, "not there when this was built: ", rival->package);
+	else if (of->waiting == CASE_SPINS && machine->cpu_count < 2)
+		skip(figures, "spins, so it needs two CPUs", "");
+	else if (of->waiting == CASE_SPINS && rival && rival->has_threads && machine->cpu_count < 4)
+		skip(figures, "would spin in the way of its own threads: needs four CPUs", "");
 }
 
 int schedule_run(const struct schedule_options *options, const struct machine *machine, struct case_figures *cases)
 {
-	struct pair *pair;
-	int error = pair_new(&pair);
+	struct schedule schedule = {options, machine, NULL, cases};
+	int error = pair_new(&schedule.pair);
 
 	if (error)
 		return error;
 	for (size_t i = 0; i < bench_case_count; i++)
 		skip_senseless(machine, &cases[i]);
-	uint64_t end_ns = ticks_monotonic_ns() + (uint64_t)(options->most_seconds * 1e9);
-	for (uint32_t round = 0; round <= options->rounds && error == 0; round++) {
-		if (round > 1 && ticks_monotonic_ns() >= end_ns)
-			break;
-		if (options->progress)
-			fprintf(stderr, "\rround %u of %u ", round, options->rounds);
-		for (size_t i = 0; i < bench_case_count && error == 0; i++)
-			error = step(pair, options, machine, &cases[i], round);
-	}
-	if (options->progress)
-		fprintf(stderr, "\r                  \r");
-	for (size_t i = 0; i < bench_case_count; i++)
-		take_all_rounds(&cases[i]);
-	for (size_t i = 0; i < bench_case_count; i++)
-		take_ratio(cases, &cases[i]);
-	pair_free(pair);
+	error = run_rounds(&schedule);
+	figures_sum_up(cases);
+	pair_free(schedule.pair);
 	return error;
-}
-
-uint32_t schedule_rounds(const struct case_figures *cases)
-{
-	uint32_t rounds = 0;
-
-	for (size_t i = 0; i < bench_case_count; i++)
-		rounds = cases[i].rounds > rounds ? cases[i].rounds : rounds;
-	return rounds;
-}
-
-const struct case_figures *schedule_figures(const struct case_figures *cases, const char *name)
-{
-	const struct case_figures *figures = &cases[case_find(name) - bench_cases];
-
-	return figures->rounds > 0 && figures->error == 0 ? figures : NULL;
-}
-
-struct verdict schedule_verdict(const struct bench_target *target, const struct case_figures *cases)
-{
-	const struct case_figures *of = schedule_figures(cases, target->of);
-	struct verdict verdict = {0};
-
-	if (!of || (target->figure == TARGET_RATIO && of->ratio.median == 0))
-		return verdict;
-	verdict.known = true;
-	switch (target->figure) {
-	case TARGET_RATIO:
-		verdict.value = of->all.typical;
-		verdict.limit = schedule_figures(cases, of->of->limit)->all.typical;
-		verdict.ratio = of->ratio.median;
-		break;
-	case TARGET_CPU:
-		verdict.value = of->cpu_share;
-		break;
-	case TARGET_WAKE_UPS:
-		verdict.value = of->wake_ups;
-		break;
-	}
-	verdict.met = (target->figure == TARGET_RATIO ? verdict.ratio : verdict.value) <= target->most;
-	return verdict;
 }

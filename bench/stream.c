@@ -9,21 +9,26 @@
 
 #define STREAM_BATCH_MOST 256
 
-static int produce(struct link *link, uint64_t total)
+static int produce(struct link *link)
 {
-	for (uint64_t i = 0; i < total; i++) {
+	struct side *side = link->side;
+	uint64_t step = side_step(side->of->bytes);
+
+	for (uint64_t i = 0; i < side_total(side); i++) {
 		struct sluice_message *message;
 
-		if (i == link->side->warm_up)
-			side_start(link->side);
+		if (i == side->warm_up)
+			side_start(side);
+		if (i % step == 0)
+			side_check_time(side, i, step);
 		int error = sluice_reserve(link->producer, &link->spec, 1, SLUICE_FOREVER, &message);
 
 		if (error)
-			return side_fail(link->side, error, "sluice_reserve");
+			return side_fail(side, error, "sluice_reserve");
 		payload_fill(sluice_data(message, 0), link->count, (uint32_t)i);
 		error = sluice_publish(message);
 		if (error)
-			return side_fail(link->side, error, "sluice_publish");
+			return side_fail(side, error, "sluice_publish");
 	}
 	return 0;
 }
@@ -38,11 +43,11 @@ static int check(const struct link *link, const struct sluice_message *message, 
 	return side_fail(link->side, -EBADMSG, "the payload is not what was written");
 }
 
-static int consume_singly(struct link *link, uint64_t total)
+static int consume_singly(struct link *link)
 {
 	struct stream_meter meter = {.side = link->side};
 
-	for (uint64_t i = 0; i < total; i++) {
+	for (uint64_t i = 0; i < side_total(link->side); i++) {
 		const struct sluice_message *message;
 
 		stream_tick(&meter);
@@ -61,12 +66,12 @@ static int consume_singly(struct link *link, uint64_t total)
 	return 0;
 }
 
-static int consume_batches(struct link *link, uint64_t total)
+static int consume_batches(struct link *link)
 {
 	const struct sluice_message *messages[STREAM_BATCH_MOST];
 	struct stream_meter meter = {.side = link->side};
 
-	for (uint64_t i = 0; i < total;) {
+	for (uint64_t i = 0; i < side_total(link->side);) {
 		stream_tick(&meter);
 		int count = sluice_receive_batch(link->consumer, link->side->of->batch, 0, 0, SLUICE_FOREVER, messages);
 
@@ -92,7 +97,7 @@ int stream_first(struct side *side)
 
 	if (error == 0) {
 		side_meet(side);
-		error = produce(&link, side->warm_up + side->repetitions);
+		error = produce(&link);
 	}
 	if (error == 0)
 		side_finish(side);
@@ -103,12 +108,11 @@ int stream_first(struct side *side)
 int stream_second(struct side *side)
 {
 	struct link link;
-	uint64_t total = side->warm_up + side->repetitions;
 	int error = link_open(side, NULL, "there", &link);
 
 	if (error == 0) {
 		side_meet(side);
-		error = side->of->batch > 1 ? consume_batches(&link, total) : consume_singly(&link, total);
+		error = side->of->batch > 1 ? consume_batches(&link) : consume_singly(&link);
 	}
 	if (error == 0)
 		side_finish(side);
