@@ -331,8 +331,7 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer->quantum_messages =
 		options->quantum_messages != 0 ? options->quantum_messages : DEFAULT_QUANTUM_MESSAGES;
 	consumer->quantum_bytes = options->quantum_bytes != 0 ? options->quantum_bytes : DEFAULT_QUANTUM_BYTES;
-	consumer->turn_until = consumer->received_messages + consumer->quantum_messages;
-	consumer->turn_until_bytes = consumer->received_bytes + consumer->quantum_bytes;
+	consumer_begin_turn(consumer);
 	consumer->flags = options->flags;
 	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
 	consumer->spin_ns = waiter_spin_ns(options->spin_ns);

@@ -86,6 +86,9 @@ void consumer_forget_lanes(struct sluice_consumer *consumer);
 
 /* ---- consumer_look.c ---- */
 
+/* Begins the turn of the current lane. */
+void consumer_begin_turn(struct sluice_consumer *consumer);
+
 /* Takes the next message of at most `budget` bytes, if there is one. Returns enum look or a negative errno. */
 int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message);
 

@@ -70,11 +70,22 @@ static int take_from(struct sluice_consumer *consumer, struct consumer_lane *lan
 	return LOOK_NOTHING;
 }
 
+void consumer_begin_turn(struct sluice_consumer *consumer)
+{
+	uint64_t bytes;
+	/* With no other lane to be fair to, large messages need not end a turn each. */
+	uint64_t quanta = consumer->lane_count > 1 ? 1 : consumer->quantum_messages;
+	bool endless = __builtin_mul_overflow(consumer->quantum_bytes, quanta, &bytes) ||
+		       __builtin_add_overflow(consumer->received_bytes, bytes, &consumer->turn_until_bytes);
+	if (endless)
+		consumer->turn_until_bytes = UINT64_MAX;
+	consumer->turn_until = consumer->received_messages + consumer->quantum_messages;
+}
+
 static void next_lane(struct sluice_consumer *consumer)
 {
 	consumer->current = consumer->current + 1 < consumer->lane_count ? consumer->current + 1 : 0;
-	consumer->turn_until = consumer->received_messages + consumer->quantum_messages;
-	consumer->turn_until_bytes = consumer->received_bytes + consumer->quantum_bytes;
+	consumer_begin_turn(consumer);
 }
 
 /* A lane whose turn is over must not keep others, old or new, waiting. */
