@@ -103,8 +103,10 @@ static COLD int receive_properly(
 	look_after_if_due(consumer);
 	int result = consumer_look_at_all(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING) {
-		struct waiter waiter = waiter_for(timeout_ns, consumer->spin_ns);
+		struct waiter waiter = waiter_for(timeout_ns, spin_budget(&consumer->spin));
 		result = wait_for_message(consumer, &waiter, ANY_MESSAGE, ret_message);
+		if (result == LOOK_TAKEN || waiter.began_ns != 0)
+			spin_learn_from(&consumer->spin, &waiter);
 	}
 	return result < 0 ? result : 0;
 }
@@ -206,7 +208,7 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	if (ret_messages[0]->deliveries > 1)
 		return 1; /* alone: see take */
 	uint64_t left = max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
-	struct waiter waiter = waiter_for(linger_ns, consumer->spin_ns);
+	struct waiter waiter = waiter_for(linger_ns, spin_budget(&consumer->spin));
 	size_t count = 1;
 	while (count < max_messages) {
 		uint64_t taken = max_bytes != 0 ? batch_bytes(ret_messages[count - 1]) : 0;
@@ -334,7 +336,7 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer_begin_turn(consumer);
 	consumer->flags = options->flags;
 	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
-	consumer->spin_ns = waiter_spin_ns(options->spin_ns);
+	consumer->spin = spin_for(options->spin_ns);
 	consumer->liveness = sampler_at_rate(4);
 	consumer->ordered = (consumer->channel.config.flags & SLUICE_ORDERED) != 0;
 	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
@@ -421,7 +423,7 @@ int sluice_consumer_wait(struct sluice_consumer *consumer, uint32_t producers, i
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
-	return peers_wait(&consumer->channel, SLUICE_ROLE_PRODUCER, producers, timeout_ns, consumer->spin_ns);
+	return peers_wait(&consumer->channel, SLUICE_ROLE_PRODUCER, producers, timeout_ns, consumer->spin.most_ns);
 }
 
 int sluice_consumer_geometry(struct sluice_consumer *consumer, struct sluice_geometry *ret_geometry)

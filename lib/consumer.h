@@ -15,6 +15,7 @@
 #include "consumer_lane.h"
 #include "handle.h"
 #include "message.h"
+#include "spin.h"
 #include "stats.h"
 
 struct sluice_consumer {
@@ -42,7 +43,7 @@ struct sluice_consumer {
 	uint64_t quantum_bytes;
 	uint32_t flags;
 	uint32_t expected_producers;
-	int64_t spin_ns;
+	struct spin spin;
 	struct sampler liveness; /* when one that never waits looks after the others; counts proper looks only */
 	int pending_error;       /* found while something else was under way */
 	bool ordered;

@@ -19,6 +19,7 @@
 #include "plan.h"
 #include "plant.h"
 #include "recover.h"
+#include "spin.h"
 #include "stats.h"
 #include "tensor.h"
 #include "waiter.h"
@@ -31,7 +32,7 @@ struct sluice_producer {
 	struct layout_claims *claims;
 	struct layout_lane_stats *stats;
 	struct sampler sampler;
-	int64_t spin_ns;
+	struct spin spin;
 	uint32_t last_schema;
 	struct lane_words words; /* what the head of the last reservation says, if it is not shrunk */
 	uint64_t place;          /* words.place but for the unit and what travels beside */
@@ -144,7 +145,7 @@ int sluice_producer_open(
 		return error;
 	}
 	producer->sampler = sampler_at_rate(options.sample_rate_hz);
-	producer->spin_ns = waiter_spin_ns(options.spin_ns);
+	producer->spin = spin_for(options.spin_ns);
 	producer->liveness = sampler_at_rate(4);
 	producer->report_gone = (options.flags & SLUICE_REPORT_GONE) != 0;
 	producer->broadcast = producer->channel.config.mode == SLUICE_BROADCAST;
@@ -262,7 +263,7 @@ static void look_after_if_due(struct sluice_producer *producer)
 static int wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
 {
-	struct waiter waiter = waiter_for(timeout_ns, producer->spin_ns);
+	struct waiter waiter = waiter_for(timeout_ns, spin_budget(&producer->spin));
 	look_after_if_due(producer);
 	for (;;) {
 		enum waiter_next next = waiter_step(&waiter);
@@ -276,6 +277,7 @@ static int wait_for_room(
 			return deadline_error(&waiter.deadline);
 		bool found = find_room(producer, bytes, ret_room);
 		if (found || gone) {
+			spin_learn_from(&producer->spin, &waiter);
 			if (next == WAITER_SLEEP)
 				doorbell_disarm(producer->channel.bell);
 			return found ? 0 : -EPIPE;
@@ -678,7 +680,7 @@ int sluice_producer_wait(struct sluice_producer *producer, uint32_t consumers, i
 	int error = handle_check(&producer->handle);
 	if (error != 0)
 		return error;
-	return peers_wait(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin_ns);
+	return peers_wait(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin.most_ns);
 }
 
 int sluice_producer_geometry(struct sluice_producer *producer, struct sluice_geometry *ret_geometry)

@@ -2,10 +2,6 @@
 #include "waiter.h"
 
 #include "atomic.h"
-#include "sys.h"
-
-/* A sleep and its wake-up cost the waker about 2 us and the sleeper 16 us: three of those are worth spinning for. */
-#define DEFAULT_SPIN_NS 50000
 
 /* Steps between two readings of the clock. */
 #define STEPS_PER_CLOCK 4
@@ -21,6 +17,8 @@ enum waiter_next waiter_step(struct waiter *waiter)
 		return WAITER_SPIN;
 	uint64_t now_ns = clock_monotonic_ns();
 	waiter->now_ns = now_ns;
+	if (waiter->began_ns == 0)
+		waiter->began_ns = now_ns;
 	if (deadline_left_ns(&waiter->deadline, now_ns) == 0)
 		return WAITER_OVER;
 	if (waiter->spin_ns == INT64_MAX)
@@ -34,13 +32,8 @@ uint64_t waiter_sleep_ns(struct waiter *waiter)
 {
 	waiter->spin_end = 0;
 	waiter->now_ns = clock_monotonic_ns();
+	if (waiter->began_ns == 0)
+		waiter->began_ns = waiter->now_ns;
 	uint64_t left_ns = deadline_left_ns(&waiter->deadline, waiter->now_ns);
 	return left_ns < WAITER_LONGEST_SLEEP_NS ? left_ns : WAITER_LONGEST_SLEEP_NS;
-}
-
-int64_t waiter_spin_ns(int64_t option)
-{
-	if (option != 0)
-		return option;
-	return sys_cpu_count() > 1 ? DEFAULT_SPIN_NS : -1;
 }

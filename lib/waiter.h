@@ -15,6 +15,8 @@ struct waiter {
 	struct deadline deadline;
 	int64_t spin_ns;   /* longest spin before a sleep; negative none, INT64_MAX never sleep */
 	uint64_t spin_end; /* CLOCK_MONOTONIC; 0 before the first look */
+	uint64_t
+		began_ns; /* CLOCK_MONOTONIC when a step or sleep first read it, soon after the wait began; 0 until then */
 	uint32_t steps;
 	uint64_t now_ns; /* CLOCK_MONOTONIC if the last step or sleep read it, else 0 */
 };
@@ -55,8 +57,5 @@ enum waiter_next waiter_step(struct waiter *waiter);
 
 /* How long to sleep now; 0 if the wait is over. Starts the spin after that sleep anew. */
 uint64_t waiter_sleep_ns(struct waiter *waiter);
-
-/* `spin_ns` of the options made definite: the default, and none where there is one CPU only. */
-int64_t waiter_spin_ns(int64_t option);
 
 #endif

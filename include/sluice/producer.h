@@ -44,7 +44,7 @@ struct sluice_producer_options {
 	uint32_t alignment;                           /* of payloads, a power of two, 64 to 4096 bytes; default 64 */
 	uint32_t sample_rate_hz; /* messages stamped a second; default 1000; SLUICE_STAMP_ALL, _NONE */
 	uint32_t flags;          /* SLUICE_REPORT_GONE, SLUICE_HUGE_PAGES, SLUICE_PREFAULT, SLUICE_LOCK_MEMORY */
-	int64_t spin_ns; /* longest spin before a sleep; default 50 us, none on one CPU; SLUICE_NO_SPIN, _SPIN_ONLY */
+	int64_t spin_ns; /* spin before a sleep; default: learnt, up to 50 us; SLUICE_NO_SPIN, SLUICE_SPIN_ONLY */
 	uint32_t node;   /* of the lane's memory: SLUICE_NODE(n), SLUICE_NODE_OF_CPU; default: as the kernel likes */
 	uint32_t pad;
 	const char *device; /* instead of `node`: near this PCI device, "0000:17:00.0"; read during the call only */

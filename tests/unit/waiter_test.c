@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The course of a wait: which decisions follow each other for which time-out and spin. How long they take is not told. */
-#include "waiter.h"
+#include "spin.h"
 
 #include <errno.h>
+#include <sched.h>
 
 #include <sluice/channel.h>
 
@@ -141,14 +142,72 @@ static void a_wait_shorter_than_its_spin_is_over_without_a_sleep(void **state)
 	check_equal(WAITER_OVER, end_of_spin(&waiter));
 }
 
+/* ---- how long to spin ---- */
+
 static void the_spin_asked_for_is_the_spin_used(void **state)
 {
 	static const int64_t options[] = {SLUICE_NO_SPIN, 1, SECOND, SLUICE_SPIN_ONLY, INT64_MIN};
 
 	(void)state;
-	for (unsigned i = 0; i < COUNT_OF(options); i++)
-		check(waiter_spin_ns(options[i]) == options[i]);
-	check(waiter_spin_ns(0) != 0 && waiter_spin_ns(0) < SECOND);
+	for (unsigned i = 0; i < COUNT_OF(options); i++) {
+		struct spin spin = spin_for(options[i]);
+
+		for (unsigned k = 0; k < 100; k++)
+			spin_learn(&spin, 100 * SECOND);
+		check(spin_budget(&spin) == options[i]);
+	}
+}
+
+static void learn_often(struct spin *spin, uint64_t waited_ns)
+{
+	for (unsigned i = 0; i < 40; i++)
+		spin_learn(spin, waited_ns);
+}
+
+static void the_default_spin_follows_the_waits_within_its_bound(void **state)
+{
+	struct spin spin = {.most_ns = 50000, .learns = true};
+
+	(void)state;
+	check(spin_budget(&spin) > 0); /* hopeful at first */
+	learn_often(&spin, 10000);
+	check(spin_budget(&spin) >= 15000 && spin_budget(&spin) <= 20000);
+	learn_often(&spin, 24000);
+	check(spin_budget(&spin) >= 40000 && spin_budget(&spin) <= 50000);
+	learn_often(&spin, 10 * MILLISECOND); /* not worth it */
+	check_equal(0, spin_budget(&spin));
+	learn_often(&spin, 1000);
+	check(spin_budget(&spin) > 0 && spin_budget(&spin) <= 5000);
+}
+
+static void one_long_wait_does_not_end_spinning(void **state)
+{
+	struct spin spin = {.most_ns = 50000, .learns = true};
+
+	(void)state;
+	learn_often(&spin, 1000);
+	spin_learn(&spin, 3600 * (uint64_t)SECOND);
+	spin_learn(&spin, 1000);
+	spin_learn(&spin, 1000);
+	check(spin_budget(&spin) > 0);
+}
+
+static void one_cpu_is_no_place_to_spin(void **state)
+{
+	cpu_set_t before, one;
+	int cpu;
+
+	(void)state;
+	check_result(0, sched_getaffinity(0, sizeof before, &before));
+	for (cpu = 0; !CPU_ISSET(cpu, &before);)
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	check_result(0, sched_setaffinity(0, sizeof one, &one));
+	const struct spin spin = spin_for(0);
+
+	check_result(0, sched_setaffinity(0, sizeof before, &before));
+	check(spin_budget(&spin) < 0);
 }
 
 /* ---- deadlines, on a clock of their own ---- */
@@ -189,6 +248,9 @@ int main(void)
 		promise(a_bounded_spin_ends_in_a_sleep_and_starts_anew_after_it),
 		promise(a_wait_shorter_than_its_spin_is_over_without_a_sleep),
 		promise(the_spin_asked_for_is_the_spin_used),
+		promise(the_default_spin_follows_the_waits_within_its_bound),
+		promise(one_long_wait_does_not_end_spinning),
+		promise(one_cpu_is_no_place_to_spin),
 		promise(a_deadline_counts_from_the_first_look),
 		promise(a_deadline_beyond_all_time_does_not_wrap),
 	};

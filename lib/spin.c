@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "spin.h"
+
+#include "sys.h"
+
+/* A sleep and its wake-up cost the waker about 2 us and the sleeper 16 us: three of those are worth spinning for. */
+#define DEFAULT_SPIN_NS 50000
+
+/* What a wait counts as that ended before it first read the clock. */
+#define SHORT_WAIT_NS 2000
+
+/* The newest wait's part in the average is one in so many: a change of habit shows after about as many waits. */
+#define MEMORY 8
+
+struct spin spin_for(int64_t option)
+{
+	if (option != 0)
+		return (struct spin){.most_ns = option};
+	if (sys_cpu_count() == 1)
+		return (struct spin){.most_ns = -1};
+	return (struct spin){.most_ns = DEFAULT_SPIN_NS, .learns = true};
+}
+
+int64_t spin_budget(const struct spin *spin)
+{
+	if (!spin->learns)
+		return spin->most_ns;
+	if (spin->gap_ns > (uint64_t)spin->most_ns / 2)
+		return 0;
+	uint64_t budget = 2 * spin->gap_ns;
+	return budget > SHORT_WAIT_NS ? (int64_t)budget : SHORT_WAIT_NS;
+}
+
+void spin_learn(struct spin *spin, uint64_t waited_ns)
+{
+	if (!spin->learns)
+		return;
+	uint64_t most = 4 * (uint64_t)spin->most_ns;
+	uint64_t counted = waited_ns < most ? waited_ns : most;
+	spin->gap_ns = spin->gap_ns - spin->gap_ns / MEMORY + counted / MEMORY;
+}
+
+void spin_learn_from(struct spin *spin, const struct waiter *waiter)
+{
+	if (!spin->learns)
+		return;
+	spin_learn(spin, waiter->began_ns != 0 ? clock_monotonic_ns() - waiter->began_ns : SHORT_WAIT_NS);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How long a member spins before it sleeps, learnt from how long it had to wait lately.
+ *
+ * Spinning for what will not come in time costs a core and gains nothing; sleeping where it comes at once costs a system
+ * call at either end. A member whose waits take about g spins for up to twice g if that is within the bound, and goes to
+ * sleep after a few looks if it is not. Belongs to one thread.
+ */
+#ifndef SLUICE_LIB_SPIN_H
+#define SLUICE_LIB_SPIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "waiter.h"
+
+struct spin {
+	int64_t most_ns; /* the bound; negative: none, INT64_MAX: never sleep */
+	uint64_t gap_ns; /* moving average of the waits */
+	bool learns;     /* false: the caller said how long */
+};
+
+/* For an option `spin_ns`: 0 is up to the default, and none where there is one CPU only; all else is as it says. */
+struct spin spin_for(int64_t option);
+
+/* How long the next wait may spin, as struct waiter takes it. */
+int64_t spin_budget(const struct spin *spin);
+
+/* Tells how long a wait took, ns. Waits much longer than the bound all count the same, so that none is long remembered. */
+void spin_learn(struct spin *spin, uint64_t waited_ns);
+
+/* The same, of a wait that got what it waited for. Reads the clock if the wait did. */
+void spin_learn_from(struct spin *spin, const struct waiter *waiter);
+
+#endif
