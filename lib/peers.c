@@ -130,7 +130,7 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 			peers_look_after(channel, waiter.now_ns);
 		if (next == WAITER_SPIN)
 			continue;
-		doorbell_arm(bell);
+		peers_arm(channel, bell);
 		if (count_members(channel, role, wanted) >= wanted) {
 			doorbell_disarm(bell);
 			continue;
