@@ -61,7 +61,7 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 		if (waiter->now_ns != 0)
 			look_after_others(consumer, waiter->now_ns);
 		if (next == WAITER_SLEEP)
-			doorbell_arm(consumer->channel.bell);
+			peers_arm(&consumer->channel, consumer->channel.bell);
 		/* Before the look (M2), which so sees all that those who are gone did (M1, X1). */
 		bool gone = (consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel);
 		if (next == WAITER_OVER && !gone)
@@ -164,7 +164,7 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 			return LOOK_NOTHING;
 		}
 		if (next == WAITER_SLEEP)
-			doorbell_arm(consumer->channel.bell);
+			peers_arm(&consumer->channel, consumer->channel.bell);
 		int result = consumer_look_at_all(consumer, budget, &messages[count]);
 		bool stop = result != LOOK_NOTHING || starves_producer(consumer, messages, count);
 		if (stop && next == WAITER_SLEEP)
@@ -406,12 +406,26 @@ int sluice_consumer_close(struct sluice_consumer *consumer)
 	int error = handle_check(&consumer->handle);
 	if (error != 0)
 		return error;
+	handle_tell_if_watched(&consumer->handle, HANDLE_CLOSES);
 	give_back(consumer);
 	consumer_depart_lanes(consumer);
 	consumer_forget_lanes(consumer);
 	error = channel_leave(&consumer->channel, true);
 	handle_retire(&consumer->handle);
 	return error;
+}
+
+/* ---- for a poller, which sleeps in a consumer's place ---- */
+
+void consumer_look_after(struct sluice_consumer *consumer, uint64_t now_ns)
+{
+	look_after_others(consumer, now_ns);
+}
+
+void consumer_leave_to_others(struct sluice_consumer *consumer)
+{
+	if (consumer->channel.config.mode == SLUICE_QUEUE)
+		pass_wakeup_on(consumer, LOOK_NOTHING);
 }
 
 /* ---- the rest ---- */

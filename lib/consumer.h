@@ -61,6 +61,14 @@ enum look {
 	LOOK_TOO_LARGE = 2 /* the next one is over the caller's budget */
 };
 
+/* ---- consumer.c ---- */
+
+/* What a consumer does for the channel now and then. `now_ns` is CLOCK_MONOTONIC. */
+void consumer_look_after(struct sluice_consumer *consumer, uint64_t now_ns);
+
+/* Wakes another consumer: this one may have been woken for a message that it is not going to take. */
+void consumer_leave_to_others(struct sluice_consumer *consumer);
+
 /* ---- consumer_lanes.c ---- */
 
 /* Keeps for sluice_consumer_fault what is wrong with a lane. Returns -EBADMSG. */
@@ -95,6 +103,12 @@ int consumer_look(struct sluice_consumer *consumer, uint64_t budget, const struc
 
 /* One look at everything there is to wait for. LOOK_NOTHING means that a sleep is in order; -ENODATA the end. */
 int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message);
+
+/*
+ * The same without taking anything: LOOK_TAKEN if there is a message. An error is kept for the next receive, which says
+ * the same.
+ */
+int consumer_peek(struct sluice_consumer *consumer);
 
 /* ---- the common course, without a call ---- */
 

@@ -262,3 +262,45 @@ int consumer_look_at_all(struct sluice_consumer *consumer, uint64_t budget, cons
 	allow_at_once(consumer);
 	return result;
 }
+
+/* True if a lane has a message, or an error that is kept. */
+static bool peek_at_lanes(struct sluice_consumer *consumer)
+{
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[(consumer->current + i) % consumer->lane_count];
+		struct lane_fault fault;
+		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
+		if (found == LANE_EMPTY)
+			continue;
+		if (found != LANE_FOUND)
+			consumer->pending_error = fault_of(consumer, lane, found, fault);
+		return true;
+	}
+	return false;
+}
+
+static int peek(struct sluice_consumer *consumer)
+{
+	/* As in consumer_look_at_all. */
+	for (int round = 0; round < 16; round++) {
+		bool found = consumer->pending_error != 0 || peek_at_lanes(consumer);
+		if (found)
+			return consumer->pending_error != 0 ? consumer->pending_error : LOOK_TAKEN;
+		int result = consumer_between_turns(consumer);
+		if (result > 0)
+			continue;
+		if (result == 0)
+			result = is_over(consumer);
+		if (result < 0)
+			consumer->pending_error = result;
+		return result > 0 ? -ENODATA : result;
+	}
+	return LOOK_NOTHING;
+}
+
+int consumer_peek(struct sluice_consumer *consumer)
+{
+	int result = peek(consumer);
+	allow_at_once(consumer);
+	return result;
+}

@@ -16,6 +16,13 @@ void doorbell_disarm(struct doorbell bell)
 	atomic_store_relaxed(bell.word, 0);        /* relaxed: a waker that still sees 1 makes one useless call */
 }
 
+bool doorbell_withdraw(struct doorbell bell)
+{
+	atomic_and_full(bell.map_word, ~bell.bit); /* D5: disarmed, as in doorbell_ring */
+	/* D4: as in doorbell_ring: whoever exchanges the 1 away has the wake-up, a waker or this sleeper */
+	return atomic_exchange_full(bell.word, 0) == 0;
+}
+
 int doorbell_sleep(struct doorbell bell, uint64_t timeout_ns)
 {
 	return sys_futex_wait(bell.word, 1, timeout_ns); /* D6: the kernel compares, pairs with D4 in doorbell_ring */
@@ -27,7 +34,8 @@ bool doorbell_ring(struct doorbell bell)
 	atomic_and_full(bell.map_word, ~bell.bit);
 	if (atomic_exchange_full(bell.word, 0) != 1) /* D4: rung, pairs with D6 in doorbell_sleep */
 		return false;
-	return sys_futex_wake(bell.word, 1) > 0;
+	/* All of them are the same member's: one of its calls, and a poller that slept in its place and was not called yet. */
+	return sys_futex_wake(bell.word, INT32_MAX) > 0;
 }
 
 bool doorbell_ring_one(struct layout_bell bells[LAYOUT_SLOTS], struct layout_slot_map *map, uint32_t start)

@@ -42,6 +42,9 @@ void doorbell_arm(struct doorbell bell);
 /* Takes the announcement back, woken or not. */
 void doorbell_disarm(struct doorbell bell);
 
+/* The same; true if the bell was rung since it was armed: a publish may count on it then. */
+bool doorbell_withdraw(struct doorbell bell);
+
 /* Sleeps until rung, up to `timeout_ns`. Returns 0, -ETIMEDOUT or -EINTR; may return early for no reason. */
 int doorbell_sleep(struct doorbell bell, uint64_t timeout_ns);
 

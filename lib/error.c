@@ -16,7 +16,9 @@ static const struct {
 	{EAGAIN, "nothing there yet, or no room yet: call again, or give a time-out"},
 	{ETIMEDOUT, "the time-out passed and nothing was changed: call again, or see `sluice stat` for who is slow"},
 	{EINTR, "a signal handler ran during the wait and nothing was changed: call again"},
-	{EBUSY, "a reservation is open, publish or discard it first; or members still live, see `sluice ls`"},
+	{EBUSY, "a reservation is open, publish or discard it first; or members still live, see `sluice ls`; or "
+		"another "
+		"thread waits in the poller, or another poller has the handle"},
 	{EMSGSIZE, "the message is larger than half its lane: ask for more lane_bytes, or send less at once"},
 	{E2BIG, "a message takes up to 16 tensors of up to 8 dimensions"},
 	{EOVERFLOW, "the shape's product does not fit 63 bits"},
@@ -33,9 +35,9 @@ static const struct {
 	{EPROTO, "a file stands in the channel's place that is not Sluice's: remove it, or choose another name"},
 	{EPROTONOSUPPORT, "the channel was made by a Sluice with another layout version: `sluice rm` removes it"},
 	{ENODEV, "there is no such memory node or PCI device: see /sys/devices/system/node, `lspci -D`"},
-	{ENOENT, "there is no such channel, directory or record"},
+	{ENOENT, "there is no such channel, directory, record or entry"},
 	{EEXIST, "the channel exists with other options than those insisted on: see `sluice stat`, or drop "
-		 "SLUICE_INSIST"},
+		 "SLUICE_INSIST; or the handle is in the poller already"},
 	{ENOSPC,
 		"the shared-memory file system is full: raise it (docker: --shm-size), or ask for less lane_bytes; see "
 		"`sluice doctor`"},
@@ -45,7 +47,9 @@ static const struct {
 	{EPERM, "the channel belongs to a user who is not trusted: name the uid in allowed_uids, or share a group"},
 	{EACCES, "the system refused access: compare the channel's permissions with this user"},
 	{ELOOP, "a symbolic link stands in the channel's place, and links are never followed: remove it"},
-	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at one; or /proc is not mounted"},
+	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at one; or /proc is not mounted; "
+		  "or "
+		  "neither io_uring nor futex_waitv is there for a poller, see `sluice doctor`"},
 	{ENOLCK, "this system only pretends to lock files, so deaths could not be noticed: use another directory or "
 		 "sandbox"},
 	{ENOMEM, "out of memory, or out of address space for mappings"},

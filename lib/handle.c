@@ -24,7 +24,7 @@ static struct {
 	struct handle *first;
 	struct handle *last;
 	size_t count;
-} resting[HANDLE_CONSUMER + 1];
+} resting[HANDLE_POLLER + 1];
 
 static void before_fork(void)
 {
@@ -141,5 +141,36 @@ void handle_close_lock(struct handle *handle)
 	if (handle->lock_fd >= 0)
 		close(handle->lock_fd);
 	handle->lock_fd = -1;
+	pthread_mutex_unlock(&mutex);
+}
+
+int handle_begin_watch(struct handle *handle, struct handle_watch *watch)
+{
+	int error = 0;
+	pthread_mutex_lock(&mutex);
+	if (handle->watch != NULL)
+		error = handle->watch->owner == watch->owner ? -EEXIST : -EBUSY;
+	else
+		atomic_store_relaxed(&handle->watch, watch); /* relaxed: see handle_tell_if_watched */
+	pthread_mutex_unlock(&mutex);
+	return error;
+}
+
+void handle_end_watch(struct handle *handle, struct handle_watch *watch)
+{
+	pthread_mutex_lock(&mutex);
+	if (handle->watch == watch)
+		atomic_store_relaxed(&handle->watch, NULL); /* relaxed: see handle_tell_if_watched */
+	pthread_mutex_unlock(&mutex);
+}
+
+void handle_tell(struct handle *handle, enum handle_news news)
+{
+	pthread_mutex_lock(&mutex);
+	struct handle_watch *watch = handle->watch;
+	if (news == HANDLE_CLOSES)
+		atomic_store_relaxed(&handle->watch, NULL); /* relaxed: see handle_tell_if_watched */
+	if (watch != NULL)
+		watch->notice(watch, news);
 	pthread_mutex_unlock(&mutex);
 }

@@ -17,14 +17,27 @@
 #include "atomic.h"
 #include "course.h"
 
-enum handle_kind { HANDLE_PRODUCER = 1, HANDLE_CONSUMER = 2 };
+enum handle_kind { HANDLE_PRODUCER = 1, HANDLE_CONSUMER = 2, HANDLE_POLLER = 3 };
+
+/* What whoever watches a handle is told. */
+enum handle_news {
+	HANDLE_CLOSES, /* it is being closed; nothing of it may be used after the notice. It is watched no more */
+	HANDLE_SLEEPS  /* it is about to sleep in a call of its own, and disarms its bell afterwards */
+};
+
+/* Somebody who sleeps in a handle's place. The notice runs in the handle's thread and opens and closes no handles. */
+struct handle_watch {
+	const void *owner;
+	void (*notice)(struct handle_watch *watch, enum handle_news news);
+};
 
 struct handle {
 	const uint32_t *guard; /* a page of its own that fork wipes: 1 in the process that opened it, 0 in a child */
 	uint32_t kind;         /* enum handle_kind */
 	uint32_t open;         /* 1 between open and close */
 	int lock_fd;           /* carries the member's locks; closed in a child; -1 if none */
-	struct handle *next;   /* of all handles of the process */
+	struct handle_watch *watch; /* who sleeps in its place, or NULL */
+	struct handle *next;        /* of all handles of the process */
 	struct handle *next_closed;
 };
 
@@ -53,6 +66,22 @@ int handle_open_lock(struct handle *handle, int directory_fd, const char *name, 
 
 /* Closes that descriptor, if there is one: the locks go with it. */
 void handle_close_lock(struct handle *handle);
+
+/* Watches a handle from now on. Returns 0, -EEXIST (its owner does so already), -EBUSY (another does). Any thread. */
+int handle_begin_watch(struct handle *handle, struct handle_watch *watch);
+
+/* Ends that, if it is `watch` who does: no notice runs or will run then. Any thread. */
+void handle_end_watch(struct handle *handle, struct handle_watch *watch);
+
+/* Tells whoever watches. */
+void handle_tell(struct handle *handle, enum handle_news news);
+
+static inline void handle_tell_if_watched(struct handle *handle, enum handle_news news)
+{
+	/* relaxed: who watches is looked up under a mutex; a watch that begins right now watches from the next time on */
+	if (__builtin_expect(atomic_load_relaxed(&handle->watch) != NULL, 0))
+		handle_tell(handle, news);
+}
 
 /* 0, -EBADF (closed) or -ECHILD (inherited through fork). */
 static inline int handle_check(const struct handle *handle)

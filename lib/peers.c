@@ -132,7 +132,7 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 			waiter_rest();
 			continue;
 		}
-		doorbell_arm(bell);
+		peers_arm(channel, bell);
 		if (count_members(channel, role, wanted) >= wanted) {
 			doorbell_disarm(bell);
 			continue;

@@ -27,6 +27,13 @@ bool peers_are_gone(struct channel *channel);
 /* Waits until at least `wanted` members of `role` live. Returns how many, -EAGAIN, -ETIMEDOUT, -EINTR. */
 int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, int64_t timeout_ns, int64_t spin_ns);
 
+/* Arms the bell of a member for a sleep in a call of its own, and tells who may be asleep in its place by that bell. */
+static inline void peers_arm(struct channel *channel, struct doorbell bell)
+{
+	handle_tell_if_watched(channel->handle, HANDLE_SLEEPS);
+	doorbell_arm(bell);
+}
+
 /* One sleep of a member that armed `bell` and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
 int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter);
 

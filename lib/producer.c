@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Producers: a lane of one's own, one reservation at a time, waiting for room. */
-#include <sluice/producer.h>
+#include "producer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -260,6 +260,17 @@ static void look_after_if_due(struct sluice_producer *producer)
 	look_after_others(producer, now_ns);
 }
 
+void producer_before_sleep(struct sluice_producer *producer)
+{
+	struct layout_control *control = producer->channel.control;
+	stats_add(&producer->stats->stalls, 1);
+	/*
+	 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The event is
+	 * the armed bell, and its fence (D2) is this look's D3.
+	 */
+	doorbell_ring_all(control->bells, &control->sleeping_consumers);
+}
+
 static int wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
 {
@@ -270,7 +281,7 @@ static int wait_for_room(
 		if (waiter.now_ns != 0)
 			look_after_others(producer, waiter.now_ns);
 		if (next == WAITER_SLEEP)
-			doorbell_arm(producer->channel.bell);
+			peers_arm(&producer->channel, producer->channel.bell);
 		/* Before the look (M2), which so sees all that those who are gone released (M1, X1). */
 		bool gone = producer->report_gone && peers_are_gone(&producer->channel);
 		if (next == WAITER_OVER && !gone)
@@ -286,17 +297,46 @@ static int wait_for_room(
 			waiter_rest();
 			continue;
 		}
-		stats_add(&producer->stats->stalls, 1);
-		/*
-		 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The
-		 * event is the armed bell, and its fence (D2) is this look's D3.
-		 */
-		doorbell_ring_all(producer->channel.control->bells, &producer->channel.control->sleeping_consumers);
+		producer_before_sleep(producer);
 		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
 		if (error != 0)
 			return error;
 		look_after_others(producer, waiter.now_ns);
 	}
+}
+
+/* ---- for a poller, which sleeps in a producer's place ---- */
+
+struct handle *producer_handle(struct sluice_producer *producer)
+{
+	return &producer->handle;
+}
+
+struct channel *producer_channel(struct sluice_producer *producer)
+{
+	return &producer->channel;
+}
+
+bool producer_reports_gone(const struct sluice_producer *producer)
+{
+	return producer->report_gone;
+}
+
+bool producer_can_hold(const struct sluice_producer *producer, uint64_t bytes)
+{
+	return bytes <= lane_writer_largest(&producer->writer);
+}
+
+bool producer_has_room(struct sluice_producer *producer, uint64_t bytes)
+{
+	struct lane_room room;
+	uint64_t last = producer->has_plan ? producer->plan.bytes : 0;
+	return find_room(producer, bytes != 0 ? align_up(bytes, producer->writer.alignment) : last, &room);
+}
+
+void producer_look_after(struct sluice_producer *producer, uint64_t now_ns)
+{
+	look_after_others(producer, now_ns);
 }
 
 /* ---- reserve ---- */
@@ -658,6 +698,7 @@ int sluice_producer_close(struct sluice_producer *producer)
 	int error = handle_check(&producer->handle);
 	if (error != 0)
 		return error;
+	handle_tell_if_watched(&producer->handle, HANDLE_CLOSES);
 	message_set_state(&producer->message, MESSAGE_NONE);
 	reclaim(producer); /* so that late joiners need not look at what is done with */
 	lane_writer_end(&producer->writer);

@@ -92,14 +92,15 @@ static void found_no_io_uring(struct finding *finding, int error)
 	if (disabled)
 		advise(finding,
 			"kernel.io_uring_disabled is %" PRIu64
-			"; as root: sysctl kernel.io_uring_disabled=0. Nothing in Sluice "
-			"depends on it.",
+			"; as root: sysctl kernel.io_uring_disabled=0. Pollers use futex_waitv "
+			"instead.",
 			disabled);
 	else if (error == EPERM)
-		advise(finding, "A container's seccomp profile forbids it (Docker's default does). Nothing in Sluice "
-				"depends on it.");
+		advise(finding,
+			"A container's seccomp profile forbids it (Docker's default does). Pollers use futex_waitv "
+			"instead.");
 	else
-		advise(finding, "Nothing in Sluice depends on it.");
+		advise(finding, "Pollers use futex_waitv instead.");
 }
 
 void check_io_uring(struct patient *patient, struct finding *finding)
@@ -116,7 +117,7 @@ void check_io_uring(struct patient *patient, struct finding *finding)
 		found_ok(finding, "usable, with futex operations");
 	} else {
 		found_note(finding, "usable, without futex operations");
-		advise(finding, "They come with Linux 6.7. Nothing in Sluice depends on them.");
+		advise(finding, "They come with Linux 6.7. Pollers use futex_waitv instead.");
 	}
 	close(ring);
 }

@@ -8,7 +8,8 @@
  *
  * With DEATH one publisher or one sleeper may be killed at any step, or one sleep end early for no reason. With LINGER the
  * first consumer waits over a batch: it may find after a wake-up that its batch is over, by size or because a producer waits
- * for room. It then leaves the message to others and passes the wake-up on.
+ * for room. It then leaves the message to others and passes the wake-up on. With POLL the first consumer's bell is a
+ * poller's, in whose place the kernel waits: it may be taken out of the poller at any time, rung or not.
  *
  * No wake-up lost: when nothing moves any more, nobody sleeps beside a message for it, unless somebody was killed between a
  * publish and the wake-up, or a sleeper between its wake-up and its look. Then sleepers that wake by themselves, as they do
@@ -22,6 +23,8 @@
  * holds: -DPUBLISHERS=2 -DMESSAGES=1
  * holds: -DPUBLISHERS=1 -DMESSAGES=1 -DDEATH
  * holds: -DPUBLISHERS=1 -DMESSAGES=1 -DLINGER
+ * holds: -DPUBLISHERS=1 -DMESSAGES=1 -DPOLL
+ * holds: -DPUBLISHERS=1 -DMESSAGES=2 -DPOLL
  * holds: -DPUBLISHERS=1 -DMESSAGES=2 -DBROADCAST
  * refuted: -DPUBLISHERS=1 -DMESSAGES=1 -DNO_FENCE: the publisher looks for sleepers without a fence after its store
  * refuted: -DPUBLISHERS=1 -DMESSAGES=1 -DNO_FENCE -DBROADCAST: the same
@@ -29,6 +32,8 @@
  * refuted: -DPUBLISHERS=1 -DMESSAGES=2 -DBROADCAST -DLATE_CLEAR: the waker clears the bit after it exchanged the word
  * refuted: -DPUBLISHERS=1 -DMESSAGES=2 -DBROADCAST -DSHARED_FLAG: one flag for all sleepers instead of a bit each
  * refuted: -DPUBLISHERS=1 -DMESSAGES=1 -DLINGER -DSWALLOW: who leaves the message to others after a wake-up wakes nobody instead
+ * refuted: -DPUBLISHERS=1 -DMESSAGES=1 -DPOLL -DSWALLOW: who is taken out although it was rung wakes nobody instead
+ * refuted: -DPUBLISHERS=1 -DMESSAGES=1 -DPOLL -DGLANCE: it looks whether it was rung before it disarms, not by disarming
  */
 #define CONSUMERS 3
 #define TOTAL     (PUBLISHERS * MESSAGES)
@@ -137,6 +142,9 @@ proctype Consumer(byte me)
 	byte at;
 	bool woken;
 	bool was_set;
+#ifdef POLL
+	bool rung;
+#endif
 	{
 		do
 		:: d_step {
@@ -168,11 +176,45 @@ proctype Consumer(byte me)
 #endif
 				/* FUTEX_WAIT: sleeps only if the word is still 1 */
 				asleep[me] = word[me];
+#ifdef POLL
+				if
+				:: !asleep[me]
+				:: me == 0 -> goto withdraw
+				fi
+#else
 				!asleep[me]
+#endif
 			fi;
 			/* doorbell_disarm */
 			d_step { map = map & ~BIT(me); pending[me] = true }
-		od
+		od;
+#ifdef POLL
+		goto gone;
+withdraw:
+		/* doorbell_withdraw; then what the kernel waits for in its place is ended. */
+#ifdef GLANCE
+		was_set = word[me];
+#endif
+		map = map & ~BIT(me);
+		d_step {
+#ifndef GLANCE
+			was_set = word[me];
+#endif
+			drain(me);
+			word[me] = 0;
+			rung = !was_set;
+			was_set = false
+		}
+		asleep[me] = false;
+#ifndef SWALLOW
+		if
+		:: rung -> wake_consumers(1) /* passes it on */
+		:: else -> skip
+		fi;
+#endif
+gone:
+		skip
+#endif
 	} unless { dead[me] }
 }
 

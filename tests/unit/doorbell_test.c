@@ -152,6 +152,22 @@ static void arming_twice_is_arming_once(void **state)
 	check_equal(0, armed_slots(room));
 }
 
+static void who_withdraws_learns_whether_it_was_rung(void **state)
+{
+	struct room *room = room_open();
+	const struct doorbell bell = bell_of(room, 65);
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		doorbell_arm(bell);
+		if (i == 1)
+			doorbell_ring(bell);
+		check_equal(i == 1, doorbell_withdraw(bell));
+		check_equal(0, armed_slots(room));
+		check_equal(0, room->bells[65].word);
+	}
+}
+
 static void ringing_where_nobody_sleeps_wakes_nobody(void **state)
 {
 	struct room *room = room_open();
@@ -403,6 +419,7 @@ int main(int count, char **arguments)
 		promise(arming_and_disarming_show_in_the_map),
 		promise(one_bit_is_enough_to_be_seen),
 		promise(arming_twice_is_arming_once),
+		promise(who_withdraws_learns_whether_it_was_rung),
 		promise(ringing_where_nobody_sleeps_wakes_nobody),
 		promise(who_was_rung_before_sleeping_does_not_sleep),
 		promise(a_sleep_that_nobody_ends_ends_by_its_time_out),

@@ -313,6 +313,49 @@ static void a_child_may_open_handles_of_its_own(void **state)
 	end_inheritance(inheritance);
 }
 
+/* ---- watching ---- */
+
+struct watcher {
+	struct handle_watch watch; /* first: what a notice gets */
+	unsigned closes;
+	unsigned sleeps;
+};
+
+static void count_news(struct handle_watch *watch, enum handle_news news)
+{
+	struct watcher *watcher = (struct watcher *)watch;
+
+	watcher->closes += news == HANDLE_CLOSES;
+	watcher->sleeps += news == HANDLE_SLEEPS;
+}
+
+static void one_watches_a_handle_until_it_closes(void **state)
+{
+	struct watcher first = {.watch = {.owner = &first, .notice = count_news}};
+	struct watcher second = {.watch = {.owner = &first, .notice = count_news}};
+	struct watcher other = {.watch = {.owner = &other, .notice = count_news}};
+	struct probe *probe = open_probe(HANDLE_PRODUCER);
+
+	(void)state;
+	handle_tell_if_watched(&probe->handle, HANDLE_SLEEPS); /* nobody */
+	check_result(0, handle_begin_watch(&probe->handle, &first.watch));
+	check_result(-EEXIST, handle_begin_watch(&probe->handle, &second.watch));
+	check_result(-EBUSY, handle_begin_watch(&probe->handle, &other.watch));
+	handle_tell_if_watched(&probe->handle, HANDLE_SLEEPS);
+	handle_end_watch(&probe->handle, &other.watch); /* it is not the one */
+	handle_tell_if_watched(&probe->handle, HANDLE_SLEEPS);
+	check_equal(2, first.sleeps);
+	handle_end_watch(&probe->handle, &first.watch);
+	handle_tell_if_watched(&probe->handle, HANDLE_SLEEPS);
+	check_equal(2, first.sleeps);
+	check_result(0, handle_begin_watch(&probe->handle, &other.watch));
+	handle_tell_if_watched(&probe->handle, HANDLE_CLOSES);
+	handle_tell_if_watched(&probe->handle, HANDLE_CLOSES);
+	check_equal(1, other.closes);
+	check_equal(0, first.closes + second.closes + second.sleeps + other.sleeps);
+	close_probe(probe);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +370,7 @@ int main(void)
 		promise(a_child_is_told_so_and_has_no_lock_descriptor),
 		promise(a_living_child_does_not_keep_its_parents_lock),
 		promise(a_child_may_open_handles_of_its_own),
+		promise(one_watches_a_handle_until_it_closes),
 	};
 
 	return cmocka_run_group_tests_name("handle", tests, NULL, NULL);
