@@ -73,7 +73,7 @@ static int gather_measured(struct link *link)
 	int error = 0;
 
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up) {
+		if (i == side_warm_up(side)) {
 			before = now;
 			side_start_clock(side);
 		}
@@ -131,7 +131,7 @@ int spread_producer(struct side *side)
 	if (error == 0)
 		side_meet(side);
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start_clock(side);
 		if (i % step == 0)
 			side_check_time(side, i, step);

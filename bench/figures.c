@@ -88,7 +88,7 @@ static int check_shares(const struct pair_plan *plan, const struct pair_result *
 		return 0;
 	for (int i = 1; i < plan->sides; i++)
 		sum += result->sides[i].messages;
-	return sum == result->repetitions + (of->run[0] == spread_producer ? plan->warm_up : 0) ? 0 : -EBADMSG;
+	return sum == result->repetitions + (of->run[0] == spread_producer ? result->warm_up : 0) ? 0 : -EBADMSG;
 }
 
 static void take_idle(const struct pair_result *result, struct case_figures *figures)

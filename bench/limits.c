@@ -173,7 +173,7 @@ int limit_copy_second(struct side *side)
 		payload_fill(from, count, 1);
 		memcpy(to, from, bytes);
 		side_start(side);
-		for (uint64_t i = side->warm_up; i < side_total(side); i++) {
+		for (uint64_t i = side_warm_up(side); i < side_total(side); i++) {
 			if (i % step == 0)
 				side_check_time(side, i, step);
 			memcpy(to, from, bytes);

@@ -43,7 +43,7 @@ static inline __attribute__((always_inline)) int pace_first(struct side *side, v
 
 	uint64_t begin_ns = side_agree(side);
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start_clock(side);
 		side_check_time(side, i, 1); /* as when the rate is more than the receiver can take */
 		pace_until(side, begin_ns + i * side->interval_ns);
@@ -60,12 +60,12 @@ static inline __attribute__((always_inline)) int pace_second(struct side *side, 
 
 	uint64_t begin_ns = side_agree(side);
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start_clock(side);
 		error = receive(link, (uint32_t)i + 1);
 		uint64_t due_ns = begin_ns + i * side->interval_ns;
 		uint64_t now = ticks_monotonic_ns();
-		if (i >= side->warm_up)
+		if (i >= side_warm_up(side))
 			histogram_add(&side->histograms[PAIR_SINGLE], now > due_ns ? now - due_ns : 0);
 	}
 	if (error == 0)

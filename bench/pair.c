@@ -28,7 +28,8 @@
 struct pair_shared {
 	_Alignas(PAIR_LINE) _Atomic uint32_t arrived;
 	_Alignas(PAIR_LINE) _Atomic bool stopped;
-	uint64_t total;     /* repetitions, warm-up and all */
+	uint64_t warm_up;   /* repetitions before the measured ones */
+	uint64_t total;     /* and all of them */
 	uint64_t agreed_ns; /* written by the first side before a meeting, read after it */
 	_Alignas(PAIR_LINE) struct side_result results[PAIR_MOST_SIDES];
 	struct histogram histograms[PAIR_HISTOGRAMS];
@@ -153,8 +154,17 @@ uint64_t side_agree(struct side *side)
 
 void side_check_time(struct side *side, uint64_t done, uint64_t step)
 {
-	if (ticks_monotonic_ns() >= side->end_ns && done + step < side_total(side))
-		__atomic_store_n(side->total, done + step, __ATOMIC_RELAXED);
+	uint64_t last = done + step;
+	uint64_t warm_up = side_warm_up(side);
+
+	if (ticks_monotonic_ns() < side->end_ns)
+		return;
+	if (last < warm_up) {
+		__atomic_store_n(side->total, side_total(side) - (warm_up - last), __ATOMIC_RELAXED);
+		__atomic_store_n(side->warm_up, last, __ATOMIC_RELAXED);
+	} else if (done >= warm_up && last < side_total(side)) {
+		__atomic_store_n(side->total, last, __ATOMIC_RELAXED);
+	}
 }
 
 void side_stop(struct side *side)
@@ -202,11 +212,10 @@ static void run_side(const struct pair *pair, const struct pair_plan *plan, int 
 		.shared = pair->shared,
 		.index = index,
 		.sides = plan->sides,
-		.warm_up = plan->warm_up,
-		.repetitions = plan->repetitions,
-		.most_ns = plan->most_ns,
-		.end_ns = UINT64_MAX,
+		.warm_up = &pair->shared->warm_up,
 		.total = &pair->shared->total,
+		.most_ns = plan->most_ns,
+		.end_ns = ticks_monotonic_ns() + plan->most_ns,
 		.idle_ns = plan->idle_ns,
 		.interval_ns = plan->interval_ns,
 		.channel = pair->channel,
@@ -347,6 +356,7 @@ static int explain(const struct pair *pair, int error, char *reason)
 int pair_run(struct pair *pair, const struct pair_plan *plan, struct pair_result *ret_result, char *reason)
 {
 	memset(pair->shared, 0, sizeof *pair->shared);
+	pair->shared->warm_up = plan->warm_up;
 	pair->shared->total = plan->warm_up + plan->repetitions;
 	snprintf(pair->channel, sizeof pair->channel, "bench-%d-%u", (int)getpid(), pair->runs++);
 	int error = run_all(pair, plan);
@@ -356,7 +366,8 @@ int pair_run(struct pair *pair, const struct pair_plan *plan, struct pair_result
 		return explain(pair, error, reason);
 	}
 	ret_result->histograms = pair->shared->histograms;
-	ret_result->repetitions = pair->shared->total - plan->warm_up;
+	ret_result->warm_up = pair->shared->warm_up;
+	ret_result->repetitions = pair->shared->total - pair->shared->warm_up;
 	memcpy(ret_result->sides, pair->shared->results, sizeof ret_result->sides);
 	return 0;
 }

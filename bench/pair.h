@@ -38,13 +38,12 @@ struct pair_shared;
 struct side {
 	const struct bench_case *of;
 	struct pair_shared *shared;
-	int index;            /* from 0 */
-	int sides;            /* how many there are */
-	uint64_t warm_up;     /* repetitions before the measured ones */
-	uint64_t repetitions; /* measured, at most: see side_total */
-	uint64_t most_ns;     /* of the measured part: then repetitions are cut short */
-	uint64_t end_ns;      /* when that is, once the clock has started */
-	uint64_t *total;      /* shared: warm-up and all; read and written atomically */
+	int index;         /* from 0 */
+	int sides;         /* how many there are */
+	uint64_t *warm_up; /* shared, as is the next: see side_warm_up and side_total */
+	uint64_t *total;
+	uint64_t most_ns;     /* of the warm-up and of the measured part, each: then it is cut short */
+	uint64_t end_ns;      /* when that is */
 	uint64_t idle_ns;     /* how long an idle case looks on */
 	uint64_t interval_ns; /* open: from one message to the next */
 	const char *channel;  /* name of this run's channels, to which a case adds what it needs */
@@ -80,6 +79,7 @@ struct pair_plan {
 /* One run's results; `histograms` are the pair's and are overwritten by the next run. */
 struct pair_result {
 	const struct histogram *histograms;
+	uint64_t warm_up;
 	uint64_t repetitions; /* measured */
 	struct side_result sides[PAIR_MOST_SIDES];
 };
@@ -110,11 +110,18 @@ void side_finish(struct side *side);
 /* For sides: the same moment for all, a little later than now, CLOCK_MONOTONIC. Meets. */
 uint64_t side_agree(struct side *side);
 
-/* For sides: how many repetitions there are, warm-up and all; it may go down, but not below what was begun. */
+/*
+ * For sides: repetitions before the measured ones, and all of them. Both may go down, but not below what was begun.
+ * Loads may be relaxed: whoever cuts them then sends a message, which orders them.
+ */
+static inline uint64_t side_warm_up(const struct side *side)
+{
+	return __atomic_load_n(side->warm_up, __ATOMIC_RELAXED);
+}
+
 static inline uint64_t side_total(const struct side *side)
 {
-	return __atomic_load_n(
-		side->total, __ATOMIC_RELAXED); /* whoever cuts it then sends a message, which orders it */
+	return __atomic_load_n(side->total, __ATOMIC_RELAXED);
 }
 
 /*

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 void payload_fill(int32_t *data, size_t count, uint32_t seed);
-uint32_t payload_sum(const int32_t *data, size_t count);
+uint32_t payload_sum(const void *data, size_t count); /* of any alignment */
 
 /* What payload_sum gives for what payload_fill wrote. */
 static inline uint32_t payload_expected(size_t count, uint32_t seed)

@@ -72,7 +72,7 @@ int limit_ring_first(struct side *side)
 	for (uint64_t number = 1; number <= side_total(side); number++) {
 		struct ring_slot *slot = &ring.slots[number & (ring.depth - 1)];
 
-		if (number == side->warm_up + 1)
+		if (number == side_warm_up(side) + 1)
 			side_start(side);
 		if (number % step == 1)
 			side_check_time(side, number - 1, step);

@@ -72,7 +72,7 @@ static int send_stream(struct side *side, struct rival_end *end)
 	int error = 0;
 
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start(side);
 		if (i % step == 0)
 			side_check_time(side, i, step);

@@ -68,9 +68,9 @@ static inline __attribute__((always_inline)) int roundtrip_first(
 	int error = 0;
 
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i += ROUNDTRIP_GROUP) {
-		bool recorded = i >= side->warm_up;
+		bool recorded = i >= side_warm_up(side);
 
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start(side);
 		if (i % step == 0)
 			side_check_time(side, i, step);
@@ -95,7 +95,7 @@ static inline __attribute__((always_inline)) int roundtrip_second(
 	int error = 0;
 
 	for (uint64_t i = 0; i < side_total(side) && error == 0; i++) {
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start(side);
 		error = receive(link, (uint32_t)i + 1);
 		if (error == 0)

@@ -25,6 +25,7 @@ struct schedule {
 	const struct machine *machine;
 	struct pair *pair;
 	struct case_figures *cases;
+	uint64_t end_ns;
 };
 
 static double seconds_of(const struct schedule_options *options, const struct bench_case *of)
@@ -110,7 +111,25 @@ static uint64_t trial_repetitions(const struct bench_case *of)
 	return most;
 }
 
-/* How many repetitions fill the time: from a short run that also brings code and memory in. */
+/*
+ * How many repetitions fill the time, going by the fastest run so far: at a busy moment they take longer, and should
+ * not be fewer from then on. Of a stream the receiver's time counts, of a crowd that of the one.
+ */
+static void plan_repetitions(
+	const struct schedule *schedule, const struct pair_result *result, struct case_figures *figures)
+{
+	const struct bench_case *of = figures->of;
+	double least = of->kind == CASE_SIZE ? LEAST_LARGE : LEAST_REPETITIONS;
+	uint64_t measured_ns = result->sides[of->kind == CASE_CROWD ? 0 : 1].measured_ns;
+	double each_ns = (double)measured_ns / (double)result->repetitions;
+	double wanted = seconds_of(schedule->options, of) * 1e9 / (each_ns > 1 ? each_ns : 1);
+
+	wanted = wanted > least ? wanted : least;
+	if ((double)figures->repetitions < wanted)
+		figures->repetitions = (uint64_t)wanted;
+}
+
+/* A short run that also brings code and memory in. */
 static int try_case(const struct schedule *schedule, struct case_figures *figures)
 {
 	const struct bench_case *of = figures->of;
@@ -121,12 +140,7 @@ static int try_case(const struct schedule *schedule, struct case_figures *figure
 	int error = pair_run(schedule->pair, &plan, &result, figures->reason);
 	if (error)
 		return error;
-	/* Of a stream the receiver's time counts, of a crowd that of the one. */
-	uint64_t measured_ns = result.sides[of->kind == CASE_CROWD ? 0 : 1].measured_ns;
-	double each_ns = (double)measured_ns / (double)result.repetitions;
-	double wanted = seconds_of(schedule->options, of) * 1e9 / (each_ns > 1 ? each_ns : 1);
-	double least = of->kind == CASE_SIZE ? LEAST_LARGE : LEAST_REPETITIONS;
-	figures->repetitions = (uint64_t)(wanted > least ? wanted : least);
+	plan_repetitions(schedule, &result, figures);
 	return 0;
 }
 
@@ -139,6 +153,8 @@ static int run_case(const struct schedule *schedule, struct case_figures *figure
 	int error = pair_run(schedule->pair, &plan, &result, figures->reason);
 	if (error)
 		return error;
+	if (plan.of->kind != CASE_OPEN && plan.of->kind != CASE_IDLE)
+		plan_repetitions(schedule, &result, figures);
 	error = figures_take(figures, round, &plan, &result);
 	if (error)
 		snprintf(figures->reason, sizeof figures->reason, "messages were lost, or came twice");
@@ -160,53 +176,68 @@ static int prepare(const struct schedule *schedule, struct case_figures *figures
 	return 0;
 }
 
-static bool has_turn(const struct schedule_options *options, const struct bench_case *of, uint32_t round)
+/* Whether what takes that long would end too late. */
+static bool is_late(const struct schedule *schedule, uint64_t takes_ns)
 {
-	switch (of->turns) {
-	case CASE_ONE_ROUND:
-		return round <= 1;
-	case CASE_SOME_ROUNDS:
-		return round == 0 || (round - 1) % options->some_rounds == 0;
-	default:
-		return true;
-	}
+	return ticks_monotonic_ns() + takes_ns > schedule->end_ns;
 }
 
-/* Runs a round; round 0 prepares the others. Returns nonzero only for what ends the whole benchmark. */
-static int run_round(const struct schedule *schedule, uint32_t round)
+/* Prepares every case, and runs those that run once. */
+static int prepare_case(const struct schedule *schedule, struct case_figures *figures)
+{
+	int error = prepare(schedule, figures);
+
+	if (error == 0 && figures->of->turns == CASE_ONE_ROUND)
+		error = run_case(schedule, figures, 1);
+	return error;
+}
+
+/*
+ * Runs a round, a full one or only what every round has; round 0 is before the first. The first is run whole, others as
+ * long as there is time. Returns 0 or -EINTR.
+ */
+static int run_round(const struct schedule *schedule, uint32_t round, bool full)
 {
 	for (size_t i = 0; i < bench_case_count; i++) {
 		struct case_figures *figures = &schedule->cases[i];
+		enum case_turns turns = figures->of->turns;
 
-		if (!figures->wanted || figures->skipped || figures->error ||
-			!has_turn(schedule->options, figures->of, round))
+		if (!figures->wanted || figures->skipped || figures->error)
 			continue;
-		figures->error = round == 0 ? prepare(schedule, figures) : run_case(schedule, figures, round);
+		if (round > 1 && is_late(schedule, 0))
+			return 0;
+		if (round == 0)
+			figures->error = prepare_case(schedule, figures);
+		else if (turns == CASE_EVERY_ROUND || (turns == CASE_SOME_ROUNDS && full))
+			figures->error = run_case(schedule, figures, round);
 		if (figures->error == -EINTR)
 			return -EINTR;
 	}
 	return 0;
 }
 
-/* Rounds until there are enough, or until the next one would take too long, going by the last of its sort. */
+/*
+ * Rounds until there are enough, or until the next one would take too long, going by the last of its sort. Where a full
+ * one would, there may be time for one that is not.
+ */
 static int run_rounds(const struct schedule *schedule)
 {
 	const struct schedule_options *options = schedule->options;
-	uint64_t end_ns = ticks_monotonic_ns() + (uint64_t)(options->most_seconds * 1e9);
 	uint64_t took_ns[2] = {0};
-	int error = 0;
+	int error = run_round(schedule, 0, true);
 
-	for (uint32_t round = 0; round <= options->rounds && error == 0; round++) {
+	for (uint32_t round = 1; round <= options->rounds && error == 0; round++) {
 		uint64_t begin_ns = ticks_monotonic_ns();
 		bool full = (round - 1) % options->some_rounds == 0;
 
-		if (round > 1 && begin_ns + took_ns[full] > end_ns)
+		if (full && is_late(schedule, took_ns[full]))
+			full = false;
+		if (round > 1 && is_late(schedule, took_ns[full]))
 			break;
 		if (options->progress)
 			fprintf(stderr, "\rround %u of %u ", round, options->rounds);
-		error = run_round(schedule, round);
-		if (round > 0)
-			took_ns[full] = ticks_monotonic_ns() - begin_ns;
+		error = run_round(schedule, round, full || round == 1);
+		took_ns[full] = ticks_monotonic_ns() - begin_ns;
 	}
 	if (options->progress)
 		fprintf(stderr, "\r                  \r");
@@ -234,7 +265,8 @@ static void skip_senseless(const struct machine *machine, struct case_figures *f
 
 int schedule_run(const struct schedule_options *options, const struct machine *machine, struct case_figures *cases)
 {
-	struct schedule schedule = {options, machine, NULL, cases};
+	uint64_t end_ns = ticks_monotonic_ns() + (uint64_t)(options->most_seconds * 1e9);
+	struct schedule schedule = {options, machine, NULL, cases, end_ns};
 	int error = pair_new(&schedule.pair);
 
 	if (error)

@@ -17,7 +17,7 @@ static int produce(struct link *link)
 	for (uint64_t i = 0; i < side_total(side); i++) {
 		struct sluice_message *message;
 
-		if (i == side->warm_up)
+		if (i == side_warm_up(side))
 			side_start(side);
 		if (i % step == 0)
 			side_check_time(side, i, step);

@@ -25,7 +25,7 @@ struct stream_meter {
 /* To be called before each receive: the measured part starts when the warm-up is all received. */
 static inline void stream_tick(struct stream_meter *meter)
 {
-	if (meter->seen != meter->side->warm_up)
+	if (meter->seen != side_warm_up(meter->side))
 		return;
 	side_start(meter->side);
 	meter->block_messages = meter->group_messages = 0;
@@ -35,7 +35,7 @@ static inline void stream_tick(struct stream_meter *meter)
 static inline void stream_record(
 	struct stream_meter *meter, enum pair_histogram which, uint64_t *messages, uint64_t *begin, uint64_t now)
 {
-	if (meter->seen > meter->side->warm_up)
+	if (meter->seen > side_warm_up(meter->side))
 		histogram_add(&meter->side->histograms[which], (now - *begin) * STREAM_FRACTION / *messages);
 	*begin = now;
 	*messages = 0;
