@@ -140,6 +140,8 @@ static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct 
 	consumer->lane_count++;
 	consumer->spare_count--;
 	consumer->lanes_changed++;
+	if (consumer->lane_count == 2)
+		consumer_begin_turn(consumer); /* the first one's turn is no longer that of a lone lane */
 	if ((consumer->flags & SLUICE_PREFAULT) != 0)
 		prefault(&lane->objects);
 	if (lane->broadcast) /* its producer waited for us to look; the cursor's move ended with a full fence, D3 */
