@@ -235,35 +235,40 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 /* ---- release ---- */
 
 /* Wakes whom a release concerns: the producer, for room, and all who wait for the end of the stream. */
-static COLD int wake_after_release(struct sluice_consumer *consumer, uint32_t slot, bool abandoned)
+static COLD int wake_after_release(struct sluice_message *message, bool starved, bool abandoned)
 {
+	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
 	struct layout_control *control = consumer->channel.control;
-	consumer_wake_producer(consumer, slot);
+	const struct consumer_lane *lane = message->held.lane;
+	if (starved && consumer_lane_frees_enough(lane, control))
+		consumer_wake_producer(consumer, lane->key.slot);
 	if (abandoned)
 		doorbell_ring_all(control->bells, &control->sleeping_consumers);
+	message_set_state(message, MESSAGE_NONE);
 	return 0;
 }
 
 /*
- * The handle is free again; whoever waits for what that means is woken. `moved`: memory may have become free. The handle
- * is read before it is given back, and the lane is not touched any more: it may be gone at once.
+ * Wakes whoever waits for what a release means, and gives the handle back: until then the lane cannot go. `moved`: memory
+ * may have become free.
  */
 static inline int let_go(struct sluice_message *message, bool moved)
 {
 	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
 	const struct layout_control *control = consumer->channel.control;
 	uint32_t slot = (uint32_t)message->origin % LAYOUT_SLOTS;
-	const uint64_t *member = message->held.member;
-	uint64_t member_there = message->held.member_there;
-	message_set_state(message, MESSAGE_NONE);
 	atomic_fence_after_rmw(); /* D3: K2 or B1 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
 	bool starved = moved && doorbell_slot_is_armed(&control->sleeping_producers, slot);
 	/*
 	 * It may be the last message that others wait for at the end of the stream. A producer that leaves after this
 	 * look rings them itself.
 	 */
-	bool abandoned = atomic_load_acquire(member) != member_there; /* M2: as in roster_look */
-	return UNLIKELY(starved || abandoned) ? wake_after_release(consumer, slot, abandoned) : 0;
+	bool abandoned =
+		atomic_load_acquire(message->held.member) != message->held.member_there; /* M2: as in roster_look */
+	if (UNLIKELY(starved || abandoned))
+		return wake_after_release(message, starved, abandoned);
+	message_set_state(message, MESSAGE_NONE);
+	return 0;
 }
 
 static COLD int give_up(struct sluice_message *message)

@@ -396,6 +396,33 @@ bool consumer_lane_has_returned(const struct consumer_lane *lane)
 	return false;
 }
 
+/* True if nobody needs message `sequence` any more, of a lane that holds `tail` and what comes after. */
+static bool is_done_with(
+	const struct consumer_lane *lane, const struct layout_control *control, uint64_t tail, uint64_t sequence)
+{
+	if (lane->broadcast)
+		return lane_table_oldest(control, lane->claims, tail) > sequence;
+	return claims_is_done(consumer_lane_claim(lane, sequence), claims_lap(sequence, lane->reader.depth_shift));
+}
+
+bool consumer_lane_frees_some(const struct consumer_lane *lane, const struct layout_control *control)
+{
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	return is_done_with(lane, control, tail, tail);
+}
+
+bool consumer_lane_frees_enough(const struct consumer_lane *lane, const struct layout_control *control)
+{
+	uint64_t enough = lane_reader_enough(&lane->reader);
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	if (!is_done_with(lane, control, tail, tail))
+		return false;
+	/* Said before an earlier sleep, or rubbish: then any room is enough. */
+	if (enough - tail - 1 >= lane->reader.depth)
+		return true;
+	return is_done_with(lane, control, tail, enough - 1);
+}
+
 void consumer_lane_rescan(struct consumer_lane *lane)
 {
 	lane->next = lane_reader_tail(&lane->reader);

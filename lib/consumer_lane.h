@@ -171,6 +171,14 @@ static inline struct lane_release consumer_lane_release(struct sluice_message *m
 /* Queue: true if a message that this consumer went past has been given back. Reads claim words only, 8 bytes a message. */
 bool consumer_lane_has_returned(const struct consumer_lane *lane);
 
+/*
+ * For a producer that sleeps for want of room. consumer_lane_frees_some: it could take back something now, though maybe not
+ * enough. consumer_lane_frees_enough: as much as it asked for. Of all that must be done with for that, the first and the
+ * last message are looked at: whoever is done with one of the two later finds both, and a wake-up too many does no harm.
+ */
+bool consumer_lane_frees_some(const struct consumer_lane *lane, const struct layout_control *control);
+bool consumer_lane_frees_enough(const struct consumer_lane *lane, const struct layout_control *control);
+
 /* Starts over at the oldest message, to find what has been returned. Queue only. */
 void consumer_lane_rescan(struct consumer_lane *lane);
 

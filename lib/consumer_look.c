@@ -99,11 +99,22 @@ static void end_turn_if_over(struct sluice_consumer *consumer)
 		consumer->pending_error = error; /* the message is taken all the same */
 }
 
+/* A lane has nothing to take. Its producer may sleep until more is free than is: that waits for nothing now. */
+static void feed(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+{
+	const struct layout_control *control = consumer->channel.control;
+	if (UNLIKELY(doorbell_slot_is_armed(&control->sleeping_producers, lane->key.slot % LAYOUT_SLOTS)) &&
+		consumer_lane_frees_some(lane, control))
+		consumer_wake_producer(consumer, lane->key.slot);
+}
+
 static int look_by_turns(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
 	for (uint32_t i = 0; i < consumer->lane_count; i++) {
 		struct consumer_lane *lane = consumer->lanes[consumer->current];
 		int result = take_from(consumer, lane, budget, ret_message);
+		if (result == LOOK_NOTHING)
+			feed(consumer, lane);
 		if (result == LOOK_TAKEN)
 			end_turn_if_over(consumer);
 		if (result != LOOK_NOTHING)
@@ -122,8 +133,10 @@ static int lowest_ticket(struct sluice_consumer *consumer, bool which[LAYOUT_LAN
 		if (!which[i])
 			continue;
 		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
-		if (found == LANE_EMPTY)
+		if (found == LANE_EMPTY) {
+			feed(consumer, lane);
 			continue;
+		}
 		if (found != LANE_FOUND)
 			return fault_of(consumer, lane, found, fault);
 		which[i] = false;
@@ -270,8 +283,10 @@ static bool peek_at_lanes(struct sluice_consumer *consumer)
 		struct consumer_lane *lane = consumer->lanes[(consumer->current + i) % consumer->lane_count];
 		struct lane_fault fault;
 		enum consumer_lane_found found = consumer_lane_peek(lane, &fault);
-		if (found == LANE_EMPTY)
+		if (found == LANE_EMPTY) {
+			feed(consumer, lane);
 			continue;
+		}
 		if (found != LANE_FOUND)
 			consumer->pending_error = fault_of(consumer, lane, found, fault);
 		return true;

@@ -116,6 +116,26 @@ void lane_writer_free_to(struct lane_writer *writer, uint64_t tail)
 	writer->tail = tail;
 }
 
+/* A sleeper that looks at more than this before it sleeps would rather not sleep. */
+#define ENOUGH_MOST 1024
+
+uint64_t lane_writer_enough(const struct lane_writer *writer, uint64_t bytes)
+{
+	struct lane_writer later = *writer;
+	struct lane_room room;
+	uint64_t quarter = (writer->head - writer->tail) / 4;
+	uint64_t least = writer->tail + (quarter < ENOUGH_MOST ? quarter : ENOUGH_MOST);
+	while (later.tail != writer->head && (later.tail < least || !lane_writer_find_room(&later, bytes, &room)))
+		lane_writer_free_to(&later, later.tail + 1);
+	return later.tail;
+}
+
+void lane_writer_say_enough(struct lane_writer *writer, uint64_t enough)
+{
+	/* W1: before the sleeper's bit (D1), pairs with W2 in lane_reader_enough */
+	atomic_store_release(&writer->data->state.enough, enough);
+}
+
 void lane_writer_announce_tail(struct lane_writer *writer, uint64_t tail)
 {
 	atomic_store_release(&writer->data->tail.value, tail); /* T1: tail, pairs with T2 in lane_reader_tail */

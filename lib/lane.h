@@ -140,6 +140,15 @@ static inline void lane_writer_publish(struct lane_writer *writer, const struct 
 	atomic_fence_after_rmw();
 }
 
+/*
+ * How far messages must be done with before it is worth to wake the writer, who waits for room of `bytes` bytes: so that
+ * there is this room, and a quarter of what is in the lane is free. Returns the sequence number behind the last of them.
+ */
+uint64_t lane_writer_enough(const struct lane_writer *writer, uint64_t bytes);
+
+/* Tells those who release; before the writer announces that it sleeps. */
+void lane_writer_say_enough(struct lane_writer *writer, uint64_t enough);
+
 /* Tells readers that messages before `tail` may be overwritten from now on. */
 void lane_writer_announce_tail(struct lane_writer *writer, uint64_t tail);
 
@@ -228,6 +237,13 @@ static inline bool lane_reader_final(const struct lane_reader *reader, uint64_t 
 		return false;
 	*ret_final = final - 1;
 	return true;
+}
+
+/* How far messages must be done with before the sleeping writer wants to be woken: see lane_writer_enough. */
+static inline uint64_t lane_reader_enough(const struct lane_reader *reader)
+{
+	atomic_fence_full(); /* W2: after the sleeper's bit, pairs with W1 in lane_writer_say_enough */
+	return atomic_load_relaxed(&reader->data->state.enough); /* relaxed: after W2; a hint, whatever it says */
 }
 
 /* Oldest message that may still be there. */

@@ -281,7 +281,8 @@ static_assert(sizeof(struct layout_placement) == 64, "placement");
 struct layout_lane_state_line {
 	uint64_t final; /* 0 while open, then 1 + the number of messages ever published: release; readers, acquire */
 	uint64_t schema_count; /* release after the schema itself; readers, acquire */
-	uint64_t reserved[14];
+	uint64_t enough; /* before it sleeps: release; who releases, acquire: wake me when all below are done with */
+	uint64_t reserved[13];
 };
 static_assert(sizeof(struct layout_lane_state_line) == LAYOUT_LINE, "lane state");
 

@@ -91,6 +91,8 @@ void poller_entry_arm(struct poller_entry *entry)
 	/* One who was declared dead may not touch the bell: it can be another's by now. */
 	if (entry->closed || !peers_count_me(entry->channel))
 		return;
+	if (entry->producer != NULL)
+		producer_before_arming(entry->producer, entry->room_bytes);
 	doorbell_arm(entry->channel->bell);
 	entry->armed = true;
 }

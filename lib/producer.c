@@ -260,6 +260,12 @@ static void look_after_if_due(struct sluice_producer *producer)
 	look_after_others(producer, now_ns);
 }
 
+/* What it says before it arms its bell: not each byte that becomes free is worth a wake-up. */
+static void say_enough(struct sluice_producer *producer, uint64_t bytes)
+{
+	lane_writer_say_enough(&producer->writer, lane_writer_enough(&producer->writer, bytes));
+}
+
 void producer_before_sleep(struct sluice_producer *producer)
 {
 	struct layout_control *control = producer->channel.control;
@@ -280,13 +286,16 @@ static int wait_for_room(
 		enum waiter_next next = waiter_step(&waiter);
 		if (waiter.now_ns != 0)
 			look_after_others(producer, waiter.now_ns);
-		if (next == WAITER_SLEEP)
+		if (next == WAITER_SLEEP) {
+			say_enough(producer, bytes);
 			peers_arm(&producer->channel, producer->channel.bell);
+		}
 		/* Before the look (M2), which so sees all that those who are gone released (M1, X1). */
 		bool gone = producer->report_gone && peers_are_gone(&producer->channel);
-		if (next == WAITER_OVER && !gone)
-			return deadline_error(&waiter.deadline);
+		/* Also when the time is over: there may be room that was not worth a wake-up. */
 		bool found = find_room(producer, bytes, ret_room);
+		if (next == WAITER_OVER && !found && !gone)
+			return deadline_error(&waiter.deadline);
 		if (found || gone) {
 			spin_learn_from(&producer->spin, &waiter);
 			if (next == WAITER_SLEEP)
@@ -300,7 +309,7 @@ static int wait_for_room(
 		producer_before_sleep(producer);
 		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
 		if (error != 0)
-			return error;
+			return error == -ETIMEDOUT && find_room(producer, bytes, ret_room) ? 0 : error;
 		look_after_others(producer, waiter.now_ns);
 	}
 }
@@ -327,11 +336,22 @@ bool producer_can_hold(const struct sluice_producer *producer, uint64_t bytes)
 	return bytes <= lane_writer_largest(&producer->writer);
 }
 
+/* Bytes of the payload ring that a poller asks for: see producer_has_room. */
+static uint64_t room_bytes(const struct sluice_producer *producer, uint64_t bytes)
+{
+	uint64_t last = producer->has_plan ? producer->plan.bytes : 0;
+	return bytes != 0 ? align_up(bytes, producer->writer.alignment) : last;
+}
+
 bool producer_has_room(struct sluice_producer *producer, uint64_t bytes)
 {
 	struct lane_room room;
-	uint64_t last = producer->has_plan ? producer->plan.bytes : 0;
-	return find_room(producer, bytes != 0 ? align_up(bytes, producer->writer.alignment) : last, &room);
+	return find_room(producer, room_bytes(producer, bytes), &room);
+}
+
+void producer_before_arming(struct sluice_producer *producer, uint64_t bytes)
+{
+	say_enough(producer, room_bytes(producer, bytes));
 }
 
 void producer_look_after(struct sluice_producer *producer, uint64_t now_ns)

@@ -29,6 +29,9 @@ bool producer_has_room(struct sluice_producer *producer, uint64_t bytes);
 /* What a producer that waits does for the channel now and then. `now_ns` is CLOCK_MONOTONIC. */
 void producer_look_after(struct sluice_producer *producer, uint64_t now_ns);
 
+/* What it does before its bell is armed; `bytes` as in producer_has_room. */
+void producer_before_arming(struct sluice_producer *producer, uint64_t bytes);
+
 /* What it does once its bell is armed and there still is no room, before it sleeps. */
 void producer_before_sleep(struct sluice_producer *producer);
 

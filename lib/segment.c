@@ -74,18 +74,25 @@ static uint64_t round_up(uint64_t bytes, uint64_t page)
 	return (bytes + page - 1) / page * page;
 }
 
-/* Memory policies are set through a mapping and must be there before the memory is: map, bind, allocate, in that order. */
+/*
+ * A full file system is best met before anything is mapped. But memory policies are set through a mapping and must be there
+ * before the memory is: then map, bind, allocate, in that order.
+ */
 static int fill(int fd, uint64_t bytes, const struct place *place, struct layout_placement *placement,
 	struct segment *ret_segment)
 {
 	uint64_t page = hugetlb_page(fd);
+	bool map_first = place != NULL && (place->asked & SLUICE_ON_NODE) != 0;
 	struct segment segment = {0};
-	int error = segment_map(fd, bytes, true, &segment);
+	int error = map_first ? 0 : allocate(fd, page != 0 ? round_up(bytes, page) : bytes);
+	if (error == 0)
+		error = segment_map(fd, bytes, true, &segment);
 	if (error != 0)
 		return error == -ENOMEM && page != 0 ? -ENOSPC : error; /* mapping takes from the pool */
 	if (place != NULL)
 		place_begin(place, segment.base, segment.mapped_bytes, page, placement);
-	error = allocate(fd, segment.mapped_bytes);
+	if (map_first)
+		error = allocate(fd, segment.mapped_bytes);
 	if (error != 0) {
 		segment_unmap(&segment);
 		return error;
@@ -229,7 +236,7 @@ static void *map_aligned(int fd, uint64_t bytes, int protection)
 	}
 	munmap(room, before);
 	if (before < HUGE_PAGE)
-		munmap(base + pages, HUGE_PAGE - before);
+		munmap(room + before + pages, HUGE_PAGE - before);
 	return base;
 }
 

@@ -8,14 +8,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "exchange.h"
-#include "kept.h"
+#include "files.h"
+#include "image.h"
 #include "regions.h"
 #include "sandbox.h"
 
@@ -23,19 +21,11 @@
 
 #define NAME       "x"
 #define CHANNEL_ID UINT64_C(0x1122334455667788)
-#define MOST       (UINT64_C(2) << 20) /* the largest object, bytes */
 
 int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 /* ---- templates ---- */
-
-/* An object as the library made it. Most pages are empty and need not be written. */
-struct image {
-	uint8_t *bytes;
-	uint64_t size;
-	char name[LAYOUT_NAME_BYTES];
-};
 
 /* Bits of a template's number. */
 enum { TEMPLATE_BROADCAST = 1, TEMPLATE_LEFT = 2, TEMPLATE_ORDERED = 4, TEMPLATES = 8 };
@@ -46,7 +36,7 @@ static struct sluice_channel_options channel_options(unsigned number)
 {
 	return (struct sluice_channel_options){
 		.size = sizeof(struct sluice_channel_options),
-		.directory = sandbox_directory(),
+		.directory = FILES_DIRECTORY,
 		.mode = (number & TEMPLATE_BROADCAST) != 0 ? SLUICE_BROADCAST : SLUICE_QUEUE,
 		.flags = (number & TEMPLATE_ORDERED) != 0 ? SLUICE_ORDERED : 0,
 		.depth = FUZZ_DEPTH,
@@ -56,54 +46,36 @@ static struct sluice_channel_options channel_options(unsigned number)
 	};
 }
 
-static enum object object_of(const char *file)
-{
-	size_t length = strlen(file);
-	if (length > 5 && strcmp(file + length - 5, ".data") == 0)
-		return OBJECT_DATA;
-	return strchr(file, '+') != NULL ? OBJECT_CLAIMS : OBJECT_CONTROL;
-}
-
 /* Always the same channel id, so that an input means the same in every process. */
-static void capture(struct image images[OBJECTS], const char *file)
+static void capture(struct image *image, const char *file)
 {
-	struct image *image = &images[object_of(file)];
-	char path[600];
-	struct stat status;
-	snprintf(path, sizeof path, "%s/%s", sandbox_directory(), file);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &status) != 0)
-		fail("a template cannot be read");
-	image->size = (uint64_t)status.st_size;
-	image->bytes = malloc(image->size);
-	if (image->bytes == NULL || pread(fd, image->bytes, image->size, 0) != status.st_size)
-		fail("a template cannot be read");
-	close(fd);
-	struct layout_header *header = (struct layout_header *)(void *)image->bytes;
-	header->channel_id = CHANNEL_ID;
-	if (object_of(file) == OBJECT_CONTROL)
-		layout_control_name(NAME, image->name);
+	char name[LAYOUT_NAME_BYTES];
+	struct file *object = files_find(file);
+	if (object == NULL)
+		fail("a template lacks an object");
+	const struct layout_header *header = (const struct layout_header *)(const void *)files_bytes(object);
+	if (header->kind == LAYOUT_CONTROL)
+		layout_control_name(NAME, name);
 	else
-		layout_lane_name(NAME, CHANNEL_ID, header->slot, header->incarnation, (enum layout_kind)header->kind,
-			image->name);
+		layout_lane_name(
+			NAME, CHANNEL_ID, header->slot, header->incarnation, (enum layout_kind)header->kind, name);
+	image_take(image, object, name);
+	((struct layout_header *)(void *)image->bytes)->channel_id = CHANNEL_ID;
 }
 
 static void capture_all(struct image images[OBJECTS])
 {
 	struct sluice_channel_stat *stat;
 	char file[LAYOUT_NAME_BYTES];
-	struct layout_header header;
 	layout_control_name(NAME, file);
-	capture(images, file);
-	int fd = openat(sandbox_directory_fd(), file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &header, sizeof header, 0) != sizeof header ||
-		sluice_channel_stat(NAME, sandbox_directory(), &stat) != 0 || stat->lane_count != 1)
+	if (sluice_channel_stat(NAME, FILES_DIRECTORY, &stat) != 0 || stat->lane_count != 1)
 		fail("a template has no lane");
-	close(fd);
+	const uint64_t id = ((const struct layout_header *)(const void *)files_bytes(files_find(file)))->channel_id;
+	capture(&images[OBJECT_CONTROL], file);
 	for (int kind = LAYOUT_DATA; kind <= LAYOUT_CLAIMS; kind++) {
-		layout_lane_name(NAME, header.channel_id, stat->lanes[0].slot, stat->lanes[0].incarnation,
-			(enum layout_kind)kind, file);
-		capture(images, file);
+		layout_lane_name(
+			NAME, id, stat->lanes[0].slot, stat->lanes[0].incarnation, (enum layout_kind)kind, file);
+		capture(&images[kind == LAYOUT_DATA ? OBJECT_DATA : OBJECT_CLAIMS], file);
 	}
 	sluice_channel_stat_free(stat);
 }
@@ -132,7 +104,7 @@ static void make_template(unsigned number)
 	sluice_producer_close(producer);
 	if ((number & TEMPLATE_LEFT) != 0)
 		capture_all(templates[number]);
-	sandbox_clear(false);
+	files_clear(false);
 }
 
 int LLVMFuzzerInitialize(int *count, char ***arguments)
@@ -140,7 +112,6 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 	(void)count;
 	(void)arguments;
 	sandbox_start();
-	sandbox_warm_up();
 	for (unsigned i = 0; i < TEMPLATES; i++)
 		make_template(i);
 	return 0;
@@ -148,11 +119,13 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 
 /* ---- objects ---- */
 
-static void plant(const struct image images[OBJECTS], int fds[OBJECTS])
+/* Files that an execution starts with, held: a change is made to them even when they have lost their names. */
+static void plant(const struct image images[OBJECTS], struct file *objects[OBJECTS])
 {
-	fds[OBJECT_CONTROL] = kept_plant(images[0].name, images[0].bytes, images[0].size);
-	for (unsigned i = OBJECT_DATA; i < OBJECTS; i++)
-		fds[i] = object_make(images[i].name, images[i].bytes, images[i].size);
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		objects[i] = image_plant(&images[i]);
+		files_hold(objects[i]);
+	}
 }
 
 /* What a change does. */
@@ -170,22 +143,23 @@ enum change {
 /* What may be in an object's place. */
 enum { PLACE_NOTHING, PLACE_LINK, PLACE_FIFO, PLACE_DIRECTORY, PLACE_SECOND_NAME, PLACE_HOLE, PLACE_BYTES, PLACE_MODE };
 
-static void write_at(int fd, const void *bytes, size_t count, uint64_t offset)
+static void write_at(struct file *file, const void *bytes, size_t count, uint64_t offset)
 {
-	if (pwrite(fd, bytes, count, (off_t)offset) < 0)
-		fail("an object cannot be changed");
+	files_write(file, bytes, count, offset);
+	if (offset + count > offsetof(struct layout_control, consumers))
+		files_roughen(file);
 }
 
-static void change_bytes(int fd, uint64_t offset, struct input *input)
+static void change_bytes(struct file *file, uint64_t offset, struct input *input)
 {
 	size_t count = input_number(input, 1);
 	count = count < input->left ? count : input->left;
-	write_at(fd, input->bytes, count, offset);
+	write_at(file, input->bytes, count, offset);
 	input->bytes += count;
 	input->left -= count;
 }
 
-static void change_repeat(int fd, const struct region *region, uint64_t offset, struct input *input)
+static void change_repeat(struct file *file, const struct region *region, uint64_t offset, struct input *input)
 {
 	uint8_t pattern[15];
 	uint8_t bytes[4096];
@@ -195,99 +169,90 @@ static void change_repeat(int fd, const struct region *region, uint64_t offset, 
 	for (size_t i = 0; i < sizeof bytes; i++)
 		bytes[i] = pattern[i % length];
 	uint64_t left = region->offset + region->bytes - offset;
-	write_at(fd, bytes, left < sizeof bytes ? left : sizeof bytes, offset);
+	write_at(file, bytes, left < sizeof bytes ? left : sizeof bytes, offset);
 }
 
-static void change_copy(int fd, const struct region *region)
+static void change_copy(struct file *file, const struct region *region)
 {
 	uint8_t record[8192];
-	if (pread(fd, record, region->record, region->offset) < 0)
-		return;
+	memcpy(record, files_bytes(file) + region->offset, region->record);
 	for (uint64_t offset = region->record; offset + region->record <= region->bytes; offset += region->record)
-		write_at(fd, record, region->record, region->offset + offset);
+		write_at(file, record, region->record, region->offset + offset);
 }
 
-static void change_add(int fd, uint64_t offset, struct input *input)
+static void change_add(struct file *file, uint64_t offset, struct input *input)
 {
-	uint64_t word = 0;
-	if (pread(fd, &word, sizeof word, (off_t)offset) < 0)
-		return;
+	uint64_t word;
+	memcpy(&word, files_bytes(file) + offset, sizeof word);
 	word += (uint64_t)(int64_t)(int8_t)input_number(input, 1);
-	write_at(fd, &word, sizeof word, offset);
+	write_at(file, &word, sizeof word, offset);
 }
 
-static void change_place(int fd, const char *name, bool control, struct input *input)
+static void change_place(struct file *file, const char *name, struct input *input)
 {
-	int directory = sandbox_directory_fd();
 	uint64_t kind = input_number(input, 1) % 8;
-	if (control && kind != PLACE_BYTES)
-		kept_spoil();
 	if (kind <= PLACE_DIRECTORY)
-		unlinkat(directory, name, 0);
+		files_unlink(name);
 	if (kind == PLACE_LINK)
-		(void)!symlinkat(".", directory, name);
+		files_make(name, FILES_LINK);
 	else if (kind == PLACE_FIFO)
-		(void)!mkfifoat(directory, name, 0600);
+		files_make(name, FILES_FIFO);
 	else if (kind == PLACE_DIRECTORY)
-		(void)!mkdirat(directory, name, 0700);
+		files_make(name, FILES_FOLDER);
 	else if (kind == PLACE_SECOND_NAME)
-		(void)!linkat(directory, name, directory, "second", 0);
+		files_link(file, "second");
 	else if (kind == PLACE_HOLE)
-		(void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096);
+		files_punch_page(file, 4096);
 	else if (kind == PLACE_BYTES)
-		change_bytes(fd, 0, input);
+		change_bytes(file, 0, input);
 	else if (kind == PLACE_MODE)
-		(void)!fchmod(fd, (mode_t)input_number(input, 2) & 0777);
+		files_set_mode(file, (mode_t)input_number(input, 2) & 0777);
 }
 
-static void change_size(int fd, bool control, struct input *input)
+static void change_size(struct file *file, struct input *input)
 {
-	uint64_t size = input_number(input, 3) % MOST;
-	struct stat status;
-	if (control)
-		kept_spoil();
-	if (fstat(fd, &status) != 0 || ftruncate(fd, (off_t)size) != 0)
-		return;
-	if (size > (uint64_t)status.st_size)
-		(void)!posix_fallocate(fd, 0, (off_t)size);
+	uint64_t before = files_size(file);
+	uint64_t size = input_number(input, 3) % FILES_LARGEST;
+	files_resize(file, size);
+	if (size > before)
+		files_fill_holes(file);
 }
 
 /* One change: a byte says where (five bits) and what (three), two bytes where in there, and then what it takes. */
-static void change(const struct image images[OBJECTS], const int fds[OBJECTS], struct input *input)
+static void change(const struct image images[OBJECTS], struct file *const objects[OBJECTS], struct input *input)
 {
 	uint8_t code = (uint8_t)input_number(input, 1);
 	const struct region *region = &regions[code % REGIONS];
 	uint64_t place = input_number(input, 2);
-	bool control = region->object == OBJECT_CONTROL;
-	int fd = fds[region->object];
+	struct file *file = objects[region->object];
 	uint64_t word_offset = region->offset + place * 8 % region->bytes;
 	uint64_t number;
 	switch ((enum change)(code / REGIONS)) {
 	case CHANGE_WORD:
 		number = input_number(input, 8);
-		write_at(fd, &number, 8, word_offset);
+		write_at(file, &number, 8, word_offset);
 		break;
 	case CHANGE_HALF:
 		number = input_number(input, 4);
-		write_at(fd, &number, 4, region->offset + place * 4 % region->bytes);
+		write_at(file, &number, 4, region->offset + place * 4 % region->bytes);
 		break;
 	case CHANGE_ADD:
-		change_add(fd, word_offset, input);
+		change_add(file, word_offset, input);
 		break;
 	case CHANGE_BYTES:
-		change_bytes(fd, region->offset + place % region->bytes, input);
+		change_bytes(file, region->offset + place % region->bytes, input);
 		break;
 	case CHANGE_REPEAT:
-		change_repeat(fd, region, word_offset, input);
+		change_repeat(file, region, word_offset, input);
 		break;
 	case CHANGE_COPY:
-		change_copy(fd, region);
+		change_copy(file, region);
 		break;
 	case CHANGE_SIZE:
-		change_size(fd, control, input);
+		change_size(file, input);
 		break;
 	case CHANGE_KIND:
-		change_place(fd, images[region->object].name, control, input);
+		change_place(file, images[region->object].name, input);
 		break;
 	}
 }
@@ -395,13 +360,16 @@ static int lock_neighbours(void)
 {
 	char file[LAYOUT_NAME_BYTES];
 	layout_control_name(NAME, file);
-	int fd = openat(sandbox_directory_fd(), file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int directory_fd = open(FILES_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(directory_fd, file, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	close(directory_fd);
 	for (unsigned slot = 0; fd >= 0 && slot < 2; slot++)
 		(void)!sys_lock_byte(fd, LAYOUT_SLOT_BYTE(slot));
 	return fd;
 }
 
-static void call(unsigned template, unsigned calls)
+/* Whether the channel was removed. */
+static bool call(unsigned template, unsigned calls)
 {
 	struct sluice_collected collected;
 	int neighbours = (calls & CALL_NEIGHBOURS) != 0 ? lock_neighbours() : -1;
@@ -410,12 +378,12 @@ static void call(unsigned template, unsigned calls)
 	join(template, calls);
 	if ((calls & CALL_COLLECT) != 0)
 		(void)!sluice_channel_collect(
-			NAME, sandbox_directory(), (calls & CALL_DROP) != 0 ? SLUICE_COLLECT_DROP : 0, &collected);
-	bool removed = (calls & CALL_REMOVE) != 0 && sluice_channel_remove(NAME, sandbox_directory(),
+			NAME, FILES_DIRECTORY, (calls & CALL_DROP) != 0 ? SLUICE_COLLECT_DROP : 0, &collected);
+	bool removed = (calls & CALL_REMOVE) != 0 && sluice_channel_remove(NAME, FILES_DIRECTORY,
 							     (calls & CALL_FORCE) != 0 ? SLUICE_REMOVE_FORCE : 0) == 0;
 	if (neighbours >= 0)
 		close(neighbours);
-	sandbox_clear(removed);
+	return removed;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
@@ -423,15 +391,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	struct input input = {bytes, size};
 	unsigned template = (unsigned)input_number(&input, 1) % TEMPLATES;
 	unsigned calls = (unsigned)input_number(&input, 2);
-	int fds[OBJECTS];
-	plant(templates[template], fds);
+	struct file *objects[OBJECTS];
+	plant(templates[template], objects);
 	while (input.left > 0)
-		change(templates[template], fds, &input);
-	close(fds[OBJECT_DATA]);
-	close(fds[OBJECT_CLAIMS]);
-	sandbox_mark();
-	call(template, calls);
-	sandbox_check();
-	kept_drop_spoiled();
+		change(templates[template], objects, &input);
+	for (unsigned i = 0; i < OBJECTS; i++)
+		files_let_go(objects[i]);
+	sandbox_begin();
+	bool removed = call(template, calls);
+	sandbox_end(removed);
 	return 0;
 }

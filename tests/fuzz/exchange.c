@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "files.h"
+#include "mappings.h"
 #include "sandbox.h"
 
 /* ---- publishing ---- */
@@ -50,15 +52,6 @@ void publish_kind(struct sluice_producer *producer, unsigned number, int64_t tim
 /* Where the sum goes, so that no read is left out. */
 static volatile uint64_t sum_of_all;
 
-/* Without the sanitizer's look at each byte: the pages say what may be read. */
-__attribute__((no_sanitize("address"))) static void read_bytes(const uint8_t *data, uint64_t bytes)
-{
-	uint64_t sum = 0;
-	for (uint64_t i = 0; i < bytes; i++)
-		sum += data[i];
-	sum_of_all += sum;
-}
-
 /* By a way of its own: a product in 128 bits stays exact until one factor too many has made it larger than any lane. */
 static unsigned __int128 bytes_of(const struct sluice_tensor *tensor)
 {
@@ -80,11 +73,12 @@ static void read_tensor(const struct sluice_message *message, const struct sluic
 		fail("a tensor that cannot be");
 	if (bytes_of(tensor) != tensor->bytes)
 		fail("a shape that does not fit its bytes");
-	if (!sandbox_is_mapped(tensor->data, tensor->bytes))
+	if (!mappings_hold(tensor->data, tensor->bytes))
 		fail("a tensor outside every mapping");
 	if ((uintptr_t)tensor->data % 64 != 0)
 		fail("a tensor that is not aligned");
-	read_bytes(tensor->data, tensor->bytes);
+	if (tensor->bytes > 0)
+		sum_of_all += *(const uint8_t *)tensor->data + ((const uint8_t *)tensor->data)[tensor->bytes - 1];
 	(void)sluice_tensor_find(message, tensor->name);
 }
 
@@ -114,8 +108,8 @@ void look_at_channels(const char *name)
 {
 	struct sluice_channel_entry *entries;
 	struct sluice_channel_stat *stat;
-	if (sluice_channel_list(sandbox_directory(), &entries) >= 0)
+	if (sluice_channel_list(FILES_DIRECTORY, &entries) >= 0)
 		sluice_channel_list_free(entries);
-	if (sluice_channel_stat(name, sandbox_directory(), &stat) == 0)
+	if (sluice_channel_stat(name, FILES_DIRECTORY, &stat) == 0)
 		sluice_channel_stat_free(stat);
 }

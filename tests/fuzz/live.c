@@ -4,37 +4,24 @@
  * hang, leak or read outside a mapping.
  *
  * The input says what is written where and which calls are made, in order. The writes happen in one of three ways: between
- * calls, where the input says so; in the middle of calls, after so many comparisons of the library's code, which the compiler
- * reports (--wrap of its callbacks) and which makes every interleaving repeatable; or over and over in a second thread. Lane
- * data is written too, through a mapping that only the lane's producer would have. Truncating the files is left out: that is
+ * calls, where the input says so; in the middle of calls, before so many loads of shared memory by the library's code, which
+ * the compiler reports and which makes every interleaving repeatable; or over and over in a second thread. Lane data is
+ * written too, through a mapping that only the lane's producer would have. Truncating the files is left out: that is
  * a SIGBUS, against which a named object has no protection.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "exchange.h"
-#include "kept.h"
-#include "regions.h"
+#include "files.h"
+#include "image.h"
 #include "sandbox.h"
+#include "writer.h"
 
-#include "atomic.h"
-#include "sys.h"
-
-#define NAME       "x"
-#define WRITES     32
-#define CALLS      48
-#define CONSUMERS  2
-#define HELD       16
-#define SHORT_NS   20000
-#define MANY_WORDS 256 /* at most, by one write */
+#define NAME      "x"
+#define CALLS     48
+#define CONSUMERS 2
+#define HELD      16
+#define SHORT_NS  20000
 
 int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
@@ -49,195 +36,18 @@ enum {
 	MODE_REPORT_GONE = 16,
 	MODE_TAKE_BACK = 32,
 	MODE_NEWEST = 64,
-	MODE_THREAD = 128 | MODE_WITHIN_CALLS
+	MODE_THREAD = 256 /* not in the input: see choose_mode */
 };
-
-/* ---- what is written ---- */
-
-/* The writer is not what is tested, and most of what is executed. */
-#define UNWATCHED __attribute__((no_sanitize("coverage", "address", "undefined")))
-
-enum kind {
-	WRITE_WORD,   /* 64 bits */
-	WRITE_HALF,   /* 32 bits */
-	WRITE_ADD,    /* a small number to 64 bits */
-	WRITE_FLIP,   /* 64 bits that change to and fro */
-	WRITE_REPEAT, /* 8 bytes over the whole region */
-	WRITE_COPY,   /* the region's first record over all others */
-	WRITE_RANDOM, /* another 64 bits each time */
-	WRITE_BYTE
-};
-
-struct write {
-	enum kind kind;
-	const struct region *region;
-	uint32_t place;
-	uint32_t delay; /* comparisons between the write before and this one */
-	uint64_t value;
-};
-
-static struct write writes[WRITES];
-static size_t write_count;
-static uint8_t *objects[OBJECTS];
-static uint64_t sizes[OBJECTS];
-
-static void read_write(struct input *input, struct write *write)
-{
-	uint8_t code = (uint8_t)input_number(input, 1);
-	write->kind = (enum kind)(code / REGIONS);
-	write->region = &regions[code % REGIONS];
-	write->place = (uint32_t)input_number(input, 2);
-	write->delay = (uint32_t)input_number(input, 1);
-	if (write->kind == WRITE_REPEAT || write->kind == WRITE_COPY)
-		write->delay += MANY_WORDS; /* as often as others, counted in words */
-	write->value = input_number(input, write->kind == WRITE_ADD || write->kind == WRITE_BYTE ? 1 : 8);
-}
-
-UNWATCHED static void write_repeat(uint8_t *start, const struct write *write)
-{
-	for (uint32_t i = 0; i + 8 <= write->region->bytes && i < 8 * MANY_WORDS; i += 8)
-		atomic_store_relaxed((uint64_t *)(void *)(start + i), write->value);
-}
-
-UNWATCHED static void write_copy(uint8_t *start, const struct region *region)
-{
-	for (uint32_t i = region->record; i + 8 <= region->bytes && i < 8 * MANY_WORDS; i += 8) {
-		uint64_t word = atomic_load_relaxed((uint64_t *)(void *)(start + i - region->record));
-		atomic_store_relaxed((uint64_t *)(void *)(start + i), word);
-	}
-}
-
-UNWATCHED static void do_write(struct write *write)
-{
-	const struct region *region = write->region;
-	if (objects[region->object] == NULL || region->offset + region->bytes > sizes[region->object])
-		return;
-	uint8_t *start = objects[region->object] + region->offset;
-	uint64_t *word = (uint64_t *)(void *)(start + (uint64_t)write->place * 8 % region->bytes);
-	switch (write->kind) {
-	case WRITE_WORD:
-		atomic_store_relaxed(word, write->value);
-		break;
-	case WRITE_HALF:
-		atomic_store_relaxed((uint32_t *)(void *)(start + (uint64_t)write->place * 4 % region->bytes),
-			(uint32_t)write->value);
-		break;
-	case WRITE_ADD:
-		atomic_add_relaxed(word, (uint64_t)(int64_t)(int8_t)write->value);
-		break;
-	case WRITE_FLIP:
-		write->value = atomic_exchange_full(word, write->value);
-		break;
-	case WRITE_REPEAT:
-		write_repeat(start, write);
-		break;
-	case WRITE_COPY:
-		write_copy(start, region);
-		break;
-	case WRITE_RANDOM:
-		write->value = write->value * UINT64_C(6364136223846793005) + 1442695040888963407;
-		atomic_store_relaxed(word, write->value >> (write->value & 63));
-		break;
-	case WRITE_BYTE:
-		atomic_store_relaxed(start + write->place % region->bytes, (uint8_t)write->value);
-		break;
-	}
-}
-
-/* ---- within calls ---- */
-
-static bool within_calls;
-static size_t next_write;
-static uint32_t countdown;
-
-UNWATCHED static void on_comparison(void)
-{
-	if (!within_calls || countdown-- > 0)
-		return;
-	within_calls = false; /* what follows compares, too */
-	do_write(&writes[next_write]);
-	next_write = (next_write + 1) % write_count;
-	countdown = writes[next_write].delay;
-	within_calls = true;
-}
-
-#define ON_COMPARISON(name, type)                                                                                      \
-	void __real_##name(type a, type b);                                                                            \
-	void __wrap_##name(type a, type b);                                                                            \
-	void __wrap_##name(type a, type b)                                                                             \
-	{                                                                                                              \
-		__real_##name(a, b);                                                                                   \
-		on_comparison();                                                                                       \
-	}
-ON_COMPARISON(__sanitizer_cov_trace_cmp4, uint32_t)
-ON_COMPARISON(__sanitizer_cov_trace_cmp8, uint64_t)
-ON_COMPARISON(__sanitizer_cov_trace_const_cmp4, uint32_t)
-ON_COMPARISON(__sanitizer_cov_trace_const_cmp8, uint64_t)
-
-/* ---- the second thread ---- */
-
-enum { REST = 0, WORK = 1, STOP = 2 };
-static uint32_t order;
-static uint32_t rounds;
-
-UNWATCHED static void *write_over_and_over(void *nothing)
-{
-	for (;;) {
-		while (atomic_load_acquire(&order) == REST)
-			(void)!sys_futex_wait(&order, REST, UINT64_C(1000000000));
-		while (atomic_load_acquire(&order) == WORK) {
-			for (size_t i = 0; i < write_count; i++)
-				do_write(&writes[i]);
-			atomic_add_full(&rounds, 1);
-		}
-		atomic_store_release(&order, REST);
-	}
-	return nothing;
-}
-
-static void start_thread(void)
-{
-	uint32_t before = atomic_load_acquire(&rounds);
-	atomic_store_release(&order, WORK);
-	sys_futex_wake(&order, 1);
-	while (atomic_load_acquire(&rounds) == before)
-		sched_yield();
-}
-
-static void stop_thread(void)
-{
-	if (atomic_load_acquire(&order) == REST)
-		return;
-	atomic_store_release(&order, STOP);
-	while (atomic_load_acquire(&order) != REST)
-		sched_yield();
-}
-
-static void start_writing(unsigned mode)
-{
-	if (write_count == 0)
-		return;
-	if ((mode & MODE_THREAD) == MODE_THREAD)
-		start_thread();
-	else
-		within_calls = (mode & MODE_WITHIN_CALLS) != 0;
-}
-
-static void stop_writing(void)
-{
-	within_calls = false;
-	stop_thread();
-}
 
 /* ---- the channel ---- */
 
-static uint8_t *images[MODES];
+static struct image images[MODES];
 
 static struct sluice_channel_options channel_options(unsigned mode)
 {
 	return (struct sluice_channel_options){
 		.size = sizeof(struct sluice_channel_options),
-		.directory = sandbox_directory(),
+		.directory = FILES_DIRECTORY,
 		.mode = (mode & MODE_BROADCAST) != 0 ? SLUICE_BROADCAST : SLUICE_QUEUE,
 		.flags = SLUICE_PERSISTENT | ((mode & MODE_ORDERED) != 0 ? SLUICE_ORDERED : 0),
 		.depth = FUZZ_DEPTH,
@@ -257,27 +67,18 @@ static void make_image(unsigned mode)
 	layout_control_name(NAME, file);
 	if (sluice_consumer_open(NAME, &options, &consumer) != 0 || sluice_consumer_close(consumer) != 0)
 		fail("a channel cannot be made");
-	int fd = openat(sandbox_directory_fd(), file, O_RDONLY | O_CLOEXEC);
-	const size_t bytes = sizeof(struct layout_control);
-	images[mode] = calloc(1, bytes);
-	if (fd < 0 || images[mode] == NULL ||
-		pread(fd, images[mode], sizeof(struct layout_control), 0) != sizeof(struct layout_control))
-		fail("a channel cannot be read");
-	close(fd);
-	sandbox_clear(false);
+	image_take(&images[mode], files_find(file), file);
+	files_clear(false);
 }
 
 int LLVMFuzzerInitialize(int *count, char ***arguments)
 {
-	pthread_t thread;
 	(void)count;
 	(void)arguments;
 	sandbox_start();
-	sandbox_warm_up();
 	for (unsigned mode = 0; mode < MODES; mode++)
 		make_image(mode);
-	if (pthread_create(&thread, NULL, write_over_and_over, NULL) != 0)
-		fail("no thread");
+	writer_start();
 	return 0;
 }
 
@@ -285,6 +86,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments)
 
 struct scene {
 	unsigned mode;
+	size_t write_count;
 	struct sluice_channel_options channel;
 	struct sluice_producer *producer;
 	struct sluice_consumer *consumers[CONSUMERS];
@@ -313,45 +115,33 @@ static void close_consumer(struct scene *scene, unsigned which)
 	scene->held_count[which] = 0;
 }
 
-static void map_object(int directory, const char *file, enum object object)
+static struct file *lane[OBJECTS]; /* held; none for the control object */
+
+static void find_lane(void)
 {
-	struct stat status;
-	int fd = openat(directory, file, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &status) == 0) {
-		sizes[object] = (uint64_t)status.st_size;
-		objects[object] = sandbox_map(fd, sizes[object]);
+	lane[OBJECT_DATA] = files_find_ending(".data");
+	lane[OBJECT_CLAIMS] = files_find_ending(".claims");
+	for (unsigned i = OBJECT_DATA; i < OBJECTS; i++) {
+		if (lane[i] != NULL)
+			files_hold(lane[i]);
+		writer_aim(i, lane[i]);
 	}
-	close(fd);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t length = strlen(text);
-	return length >= strlen(end) && strcmp(text + length - strlen(end), end) == 0;
-}
-
-static void map_lane(void)
-{
-	DIR *stream = opendir(sandbox_directory());
-	if (stream == NULL)
-		return;
-	for (struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream))
-		if (objects[OBJECT_DATA] == NULL && ends_with(entry->d_name, ".data"))
-			map_object(dirfd(stream), entry->d_name, OBJECT_DATA);
-		else if (objects[OBJECT_CLAIMS] == NULL && ends_with(entry->d_name, ".claims"))
-			map_object(dirfd(stream), entry->d_name, OBJECT_CLAIMS);
-	closedir(stream);
-}
-
-static void unmap_lane(void)
+static void forget_lane(void)
 {
 	for (unsigned i = OBJECT_DATA; i < OBJECTS; i++) {
-		if (objects[i] != NULL)
-			sandbox_unmap(objects[i], sizes[i]);
-		objects[i] = NULL;
+		writer_aim(i, NULL);
+		if (lane[i] != NULL)
+			files_let_go(lane[i]);
+		lane[i] = NULL;
 	}
+}
+
+static void start_writing(unsigned mode)
+{
+	if ((mode & MODE_WITHIN_CALLS) != 0)
+		writer_work((mode & MODE_THREAD) != 0 ? WRITER_THREAD : WRITER_WITHIN_CALLS);
 }
 
 static void open_producer(struct scene *scene)
@@ -372,10 +162,8 @@ static void replace_producer(struct scene *scene)
 {
 	sluice_producer_close(scene->producer);
 	open_producer(scene);
-	stop_writing();
-	unmap_lane();
-	map_lane();
-	start_writing(scene->mode);
+	forget_lane();
+	find_lane();
 }
 
 static void keep_message(struct scene *scene, unsigned which, const struct sluice_message *message)
@@ -447,7 +235,7 @@ static void wait_for_others(struct scene *scene)
 static void collect(void)
 {
 	struct sluice_collected collected;
-	(void)!sluice_channel_collect(NAME, sandbox_directory(), 0, &collected);
+	(void)!sluice_channel_collect(NAME, FILES_DIRECTORY, 0, &collected);
 }
 
 static void make_call(struct scene *scene, uint8_t code)
@@ -474,8 +262,8 @@ static void make_call(struct scene *scene, uint8_t code)
 		break;
 	case 7:
 	case 8:
-		if (write_count > 0 && (scene->mode & MODE_WITHIN_CALLS) == 0)
-			do_write(&writes[(argument | (code & 8) << 1) % write_count]);
+		if (scene->write_count > 0 && (scene->mode & MODE_WITHIN_CALLS) == 0)
+			writer_write(argument | (code & 8) << 1);
 		break;
 	case 9:
 		discard(scene->producer);
@@ -508,41 +296,51 @@ static void make_call(struct scene *scene, uint8_t code)
 static void play(struct scene *scene, struct input *input)
 {
 	open_producer(scene);
-	map_lane();
+	find_lane();
 	open_consumer(scene, 0);
 	start_writing(scene->mode);
 	for (unsigned i = 0; i < CALLS && input->left > 0; i++)
 		make_call(scene, (uint8_t)input_number(input, 1));
 	/* The last to leave does so in peace every second time: then the rest of the account must add up just the same. */
 	if (scene->held_count[0] % 2 == 0)
-		stop_writing();
+		writer_rest();
 	for (unsigned i = 0; i < CONSUMERS; i++)
 		close_consumer(scene, i);
 	sluice_producer_close(scene->producer);
-	stop_writing();
-	unmap_lane();
+	writer_rest();
+	forget_lane();
+}
+
+/* What a thread does cannot be repeated, looks new each time, and takes long: few inputs have one, whichever they are, or the
+ * corpus would soon have no others. */
+static unsigned choose_mode(struct input *input)
+{
+	uint32_t sum = 0;
+	for (size_t i = 0; i < input->left; i++)
+		sum = (sum ^ input->bytes[i]) * UINT32_C(16777619);
+	unsigned mode = (unsigned)input_number(input, 1);
+	return (mode & MODE_WITHIN_CALLS) != 0 && sum >> 25 == 0 ? mode | MODE_THREAD : mode;
+}
+
+static void plant(unsigned mode)
+{
+	struct image *image = &images[mode % MODES];
+	((struct layout_control *)(void *)image->bytes)->config.take_back_ns = (mode & MODE_TAKE_BACK) != 0;
+	struct file *file = image_plant(image);
+	writer_aim(OBJECT_CONTROL, file);
+	if (writer_reaches_consumers())
+		files_roughen(file);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	struct input input = {bytes, size};
-	struct scene scene = {.mode = (unsigned)input_number(&input, 1)};
-	char file[LAYOUT_NAME_BYTES];
-	write_count = input_number(&input, 1) % (WRITES + 1);
-	for (size_t i = 0; i < write_count; i++)
-		read_write(&input, &writes[i]);
-	next_write = 0;
-	countdown = writes[0].delay;
+	struct scene scene = {.mode = choose_mode(&input)};
+	scene.write_count = writer_read(&input);
 	scene.channel = channel_options(scene.mode);
-	layout_control_name(NAME, file);
-	((struct layout_control *)(void *)images[scene.mode % MODES])->config.take_back_ns =
-		(scene.mode & MODE_TAKE_BACK) != 0;
-	kept_plant(file, images[scene.mode % MODES], sizeof(struct layout_control));
-	objects[OBJECT_CONTROL] = kept_bytes();
-	sizes[OBJECT_CONTROL] = sizeof(struct layout_control);
-	sandbox_mark();
+	plant(scene.mode);
+	sandbox_begin();
 	play(&scene, &input);
-	sandbox_check();
-	sandbox_clear(false);
+	sandbox_end(false);
 	return 0;
 }

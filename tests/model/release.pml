@@ -3,33 +3,38 @@
  * Releasing against a producer that sleeps for want of room: wait_for_room in producer.c, sluice_release and linger in
  * consumer.c.
  *
- * The producer needs the room of two messages, which are reclaimed in order. One consumer holds the first and releases it at
- * some time. Another holds the second and lingers over its batch: it releases when it sees that a producer waits, and sleeps
- * until then. Store buffers matter in one place, between a release and the look for a sleeping producer: the mutant's
- * release waits in a buffer. The releasers may be killed between a release and the wake-up, which may cost the producer one
- * sleep until it wakes by itself.
+ * The producer needs the room of the first two or of all three messages in its lane, which are reclaimed in order. Before
+ * it arms its bell it says how many (`enough`), and whoever releases one rings only if the oldest and the last of those are
+ * done with. Two consumers hold a message each and release it at some time. A third holds the last one and lingers over its
+ * batch: it releases when it sees that a producer waits, and sleeps until then. Store buffers matter in one place, between a
+ * release and the look for a sleeping producer: the mutant's release waits in a buffer. One of the releasers may be killed
+ * between a release and the wake-up, which may cost the producer one sleep until it wakes by itself.
  *
  * When nothing moves any more, the producer has its room.
  *
  * Left out: which word says that a message is released (claim.pml, join.pml), the messages that may come while the consumer
- * lingers, its time-out.
+ * lingers, its time-out, consumers that find nothing and ring for less than enough.
  *
  * holds:
  * refuted: -DNO_FENCE: the consumer looks for a sleeping producer without a fence after its release
  * refuted: -DNO_SECOND_LOOK: the producer does not look for room again once it is armed
  * refuted: -DNO_LINGER_LOOK: the lingering consumer does not look for a waiting producer again once it is armed
+ * refuted: -DONLY_LAST: only who releases the last of the messages rings, though an older one may be released after it
  * refuted: -DNO_CALL: the producer does not wake lingering consumers before it sleeps
  */
 #define PRODUCER 0
 #define LINGERER 1
+#define MESSAGES 3
 
-bool released[2];
-bool unreleased[2]; /* in the store buffer */
-bool sleeping[2];   /* bit of the producer in its map, of the lingering consumer in the other */
+bool released[MESSAGES];
+bool unreleased[MESSAGES]; /* in the store buffer */
+byte tail;                 /* as announced */
+byte enough;
+bool sleeping[2]; /* bit of the producer in its map, of the lingering consumer in the other */
 bool word[2];
 bool asleep[2];
 bool finished;
-bool dead[2];
+bool dead[MESSAGES];
 bool excused;
 
 inline ring(who)
@@ -63,6 +68,12 @@ inline disarm(who)
 	word[who] = false
 }
 
+#ifdef ONLY_LAST
+#define frees_enough(index) (index == enough - 1)
+#else
+#define frees_enough(index) (released[tail] && released[enough - 1]) /* K3 */
+#endif
+
 inline release(index)
 {
 #ifdef NO_FENCE
@@ -71,17 +82,21 @@ inline release(index)
 	released[index] = true; /* K2 or B1, and D3 */
 #endif
 	if
-	:: sleeping[PRODUCER] -> ring(PRODUCER)
+	:: sleeping[PRODUCER] ->
+		if
+		:: tail < MESSAGES && frees_enough(index) -> ring(PRODUCER)
+		:: else
+		fi
 	:: else
 	fi
 }
 
-proctype Releaser()
+proctype Releaser(byte index)
 {
 	bool was_set;
 	{
-		release(0)
-	} unless { dead[0] }
+		release(index)
+	} unless { dead[index] }
 }
 
 proctype Lingerer()
@@ -103,30 +118,35 @@ proctype Lingerer()
 			sleep(LINGERER);
 			disarm(LINGERER)
 		od;
-		release(1)
-	} unless { dead[1] }
+		release(2)
+	} unless { dead[2] }
 }
 
-#define has_room (tail == 2)
+#define has_room (tail >= need)
 
 inline reclaim()
 {
 	do
-	:: tail < 2 && released[tail] -> tail++ /* K3 */
+	:: tail < MESSAGES && released[tail] -> tail++ /* K3, T1 */
 	:: else -> break
 	od
 }
 
 proctype Producer()
 {
-	byte tail;
+	byte need;
 	bool was_set;
+	if
+	:: need = 2
+	:: need = 3
+	fi;
 	do
 	:: reclaim();
 		if
 		:: has_room -> break
 		:: else
 		fi;
+		enough = need; /* W1 */
 		arm(PRODUCER);
 #ifndef NO_SECOND_LOOK
 		reclaim();
@@ -154,6 +174,7 @@ proctype Memory()
 	do
 	:: d_step { unreleased[0] -> unreleased[0] = false; released[0] = true }
 	:: d_step { unreleased[1] -> unreleased[1] = false; released[1] = true }
+	:: d_step { unreleased[2] -> unreleased[2] = false; released[2] = true }
 	od
 }
 
@@ -162,6 +183,7 @@ proctype Fate()
 	if
 	:: d_step { released[0] -> dead[0] = true; excused = true }
 	:: d_step { released[1] -> dead[1] = true; excused = true }
+	:: d_step { released[2] -> dead[2] = true; excused = true }
 	:: skip
 	fi
 }
@@ -183,7 +205,8 @@ proctype Monitor()
 init {
 	atomic {
 		run Producer();
-		run Releaser();
+		run Releaser(0);
+		run Releaser(1);
 		run Lingerer();
 		run Memory();
 		run Fate();

@@ -286,6 +286,105 @@ static void a_release_wakes_a_producer_that_sleeps_for_bytes(void **state)
 	check_result(0, sluice_consumer_close(consumer));
 }
 
+/* ---- how much room is worth a wake-up ---- */
+
+#define FULL 64 /* messages in the lane */
+
+/* Fills a lane, waits for room once more, and says when it got it. */
+static void send_one_too_many(void *shared, unsigned index)
+{
+	(void)index;
+	producer = join_producer("tokens", PRODUCER(.channel = CHANNEL(.depth = FULL), .spin_ns = SLUICE_NO_SPIN));
+	send_numbers(producer, 0, FULL + 1);
+	tally_add(shared);
+	check_result(0, sluice_producer_close(producer));
+}
+
+/* A full lane, of which the consumer holds all messages and the producer sleeps. */
+static struct tally *fill_and_hold(const struct sluice_message *messages[FULL])
+{
+	struct tally *sent = shared_memory(sizeof *sent);
+
+	consumer = join_consumer("tokens", CONSUMER(.channel = CHANNEL(.depth = FULL)));
+	process_start(send_one_too_many, sent, 0);
+	for (int64_t i = 0; i < FULL; i++)
+		messages[i] = hold_number(consumer, i);
+	wait_until_asleep("tokens", SLUICE_ROLE_PRODUCER, 1);
+	return sent;
+}
+
+static void release_range(const struct sluice_message *const *messages, unsigned first, unsigned end)
+{
+	for (unsigned i = first; i < end; i++)
+		check_result(0, sluice_release(messages[i]));
+}
+
+static void end_full(struct tally *sent)
+{
+	tally_wait(sent, 1);
+	processes_finish();
+	check_result(0, sluice_consumer_close(consumer));
+}
+
+static void a_producer_is_woken_when_a_quarter_is_free_and_not_before(void **state)
+{
+	const struct sluice_message *messages[FULL];
+	struct tally *sent = fill_and_hold(messages);
+
+	(void)state;
+	release_range(messages, 0, FULL / 4 - 1);
+	check_equal(0, wakeups_so_far().by_release);
+	release_range(messages, FULL / 4 - 1, FULL / 4);
+	tally_wait(sent, 1);
+	check_equal(1, wakeups_so_far().by_release);
+	release_range(messages, FULL / 4, FULL);
+	check_equal(FULL, take(consumer));
+	end_full(sent);
+}
+
+static void the_oldest_message_counts_though_it_is_released_last(void **state)
+{
+	const struct sluice_message *messages[FULL];
+	struct tally *sent = fill_and_hold(messages);
+
+	(void)state;
+	release_range(messages, 1, FULL);
+	check_equal(0, wakeups_so_far().by_release); /* no room yet: it is reclaimed in order */
+	release_range(messages, 0, 1);
+	check_equal(FULL, take(consumer));
+	end_full(sent);
+}
+
+static void who_finds_nothing_wakes_a_producer_that_hopes_for_more(void **state)
+{
+	const struct sluice_message *messages[FULL];
+	struct tally *sent = fill_and_hold(messages);
+
+	(void)state;
+	release_range(messages, 0, 1);
+	check_equal(0, wakeups_so_far().by_release);
+	check_equal(FULL, take(consumer)); /* waits for what the producer can send only now */
+	check_equal(1, wakeups_so_far().by_release);
+	release_range(messages, 1, FULL);
+	end_full(sent);
+}
+
+static void room_that_was_not_worth_a_wake_up_is_found_when_time_is_over(void **state)
+{
+	const struct sluice_message *message;
+
+	(void)state;
+	producer = join_producer("tokens", PRODUCER(.channel = CHANNEL(.depth = FULL), .spin_ns = SLUICE_NO_SPIN));
+	consumer = join_consumer("tokens", CONSUMER());
+	send_numbers(producer, 0, FULL);
+	check_result(-ETIMEDOUT, try_to_send(producer, FULL, MILLISECOND));
+	message = hold_number(consumer, 0);
+	check_result(0, sluice_release(message));
+	check_result(0, try_to_send(producer, FULL, MILLISECOND));
+	take_numbers(consumer, 1, FULL);
+	close_both();
+}
+
 static void note_signal(int number)
 {
 	(void)number;
@@ -372,6 +471,10 @@ int main(void)
 		promise(a_publish_wakes_a_consumer_that_sleeps),
 		promise(a_release_wakes_a_producer_that_sleeps),
 		promise(a_release_wakes_a_producer_that_sleeps_for_bytes),
+		promise(a_producer_is_woken_when_a_quarter_is_free_and_not_before),
+		promise(the_oldest_message_counts_though_it_is_released_last),
+		promise(who_finds_nothing_wakes_a_producer_that_hopes_for_more),
+		promise(room_that_was_not_worth_a_wake_up_is_found_when_time_is_over),
 		promise(a_signal_ends_every_wait_with_eintr_and_spoils_nothing),
 	};
 
