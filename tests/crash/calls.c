@@ -20,6 +20,24 @@ static void witness_and_peer(struct stage *stage)
 		must(stage_open_producer(stage, BYSTANDER, STAGE_PATIENT));
 }
 
+/* The same, and always both: order is one of several producers. */
+static void witness_and_both(struct stage *stage)
+{
+	witness(stage);
+	must(stage_open_producer(stage, PEER, STAGE_PATIENT));
+	must(stage_open_producer(stage, BYSTANDER, STAGE_PATIENT));
+}
+
+/* By turns, but not in the order of lanes. */
+static void witness_and_mixed(struct stage *stage)
+{
+	witness_and_both(stage);
+	stage_send_many(stage, BYSTANDER, 1);
+	stage_send_many(stage, PEER, 2);
+	stage_send_many(stage, BYSTANDER, 2);
+	stage_send_many(stage, PEER, 1);
+}
+
 static void witness_and_three(struct stage *stage)
 {
 	witness_and_peer(stage);
@@ -121,6 +139,28 @@ static void leave_own_lane(struct stage *stage)
 	stage_close_producer(stage, SUBJECT_AUTHOR);
 }
 
+/* There is none, until the second consumer comes. */
+static void run_reserve_early(struct stage *stage)
+{
+	int result = stage_reserve(stage, SUBJECT_AUTHOR, 0, &stage->reservation);
+	if (result == 0 && stage->ledger->assembled == NO)
+		broken("there is room before all consumers have come");
+	if (result != 0)
+		stage->reservation = NULL;
+	if (result != -EAGAIN)
+		must(result);
+}
+
+static void witness_is_done(struct stage *stage)
+{
+	stage_drain(stage);
+}
+
+static void peer_sends_again(struct stage *stage)
+{
+	stage_send_many(stage, PEER, 1);
+}
+
 static void reserve_second(struct stage *stage)
 {
 	must(stage_open_producer(stage, SUBJECT_AUTHOR, STAGE_PATIENT));
@@ -189,6 +229,17 @@ static void run_receive_recovers(struct stage *stage)
 	receive_in_time(stage, true);
 }
 
+/* The oldest, but not all of one lane. */
+static void dead_reader_holds_oldest(struct stage *stage)
+{
+	witness_and_both(stage);
+	stage_send_many(stage, BYSTANDER, 1);
+	stage_send_many(stage, PEER, 1);
+	stage_start_dead_reader(stage, 2, 0);
+	stage_send_many(stage, PEER, 1);
+	stage_send_many(stage, BYSTANDER, 1);
+}
+
 static void dead_reader_holds_two(struct stage *stage)
 {
 	witness_and_peer(stage);
@@ -250,6 +301,19 @@ static void drain_and_leave(struct stage *stage)
 	if (stage->broadcast)
 		ledger_settle(stage->ledger, 1u << SUBJECT_READER);
 	stage_close_reader(stage, SUBJECT_READER);
+}
+
+static void peer_sends_four(struct stage *stage)
+{
+	must(stage_open_producer(stage, PEER, STAGE_PATIENT));
+	stage_send_many(stage, PEER, STAGE_DEPTH);
+}
+
+static void four_done_with(struct stage *stage)
+{
+	witness(stage);
+	peer_sends_four(stage);
+	stage_drain(stage);
 }
 
 static void two_done_with(struct stage *stage)
@@ -398,6 +462,26 @@ const struct call calls[] = {
 		run_release, close_own_reader},
 	{"release of what is taken back", at(sluice_release), READS | QUEUE_ONLY | STOP_ONLY | TAKE_BACK,
 		take_back_soon, hold_three, NULL, run_release, close_own_reader},
+	{"publish, ordered", at(sluice_publish), ORDERED, witness_and_peer, reserve_second, peer_sends_again,
+		run_publish, leave_own_lane},
+	{"receive, ordered", at(sluice_receive), ORDERED | READS, witness_and_mixed, settle_down, NULL, run_receive,
+		close_own_reader},
+	{"receive_batch, ordered", at(sluice_receive_batch), LONG | ORDERED | READS, witness_and_mixed, settle_down,
+		NULL, run_receive_batch, close_own_reader},
+	{"receive that recovers, ordered", at(sluice_receive), LONG | ORDERED | READS | QUEUE_ONLY | DIES_DURING,
+		dead_reader_holds_oldest, open_own_reader, stage_kill_dead, run_receive_recovers, close_own_reader},
+	{"release, ordered", at(sluice_release), ORDERED | READS, witness_and_mixed, hold_three, witness_takes_the_rest,
+		run_release, close_own_reader},
+	{"reserve before all are there", at(sluice_reserve), LONG | EXPECTED, witness, fill_own_lane, witness_is_done,
+		run_reserve_early, publish_and_leave},
+	{"publish before all are there", at(sluice_publish), EXPECTED, witness, reserve_second, witness_is_done,
+		run_publish, leave_own_lane},
+	{"receive before all are there", at(sluice_receive), EXPECTED | READS, peer_sends_four, settle_down, NULL,
+		run_receive, close_own_reader},
+	{"release before all are there", at(sluice_release), EXPECTED | READS, peer_sends_four, hold_three, NULL,
+		run_release, close_own_reader},
+	{"open of the last that is expected", at(sluice_consumer_open), LONG | GATE | ORPHANS | JOINS | EXPECTED,
+		four_done_with, NULL, NULL, run_open_reader, drain_and_leave},
 	{"open of the first producer", at(sluice_producer_open), LONG | GATE | ORPHANS, NULL, NULL, NULL,
 		run_open_producer, send_and_leave},
 	{"open of another producer", at(sluice_producer_open), LONG | GATE | ORPHANS, two_and_one_kept, NULL, NULL,

@@ -17,10 +17,12 @@ enum call_traits {
 	JOINS = 32,      /* the subject becomes a consumer in this call */
 	LEAVES = 64,     /* the subject ceases to be a consumer in this call */
 	QUEUE_ONLY = 128,
-	STOP_ONLY = 256,   /* nothing to be seen when it is killed */
-	DROPS = 512,       /* it may remove messages that nobody received */
-	TAKE_BACK = 1024,  /* what it holds is taken back while it is stopped */
-	DIES_DURING = 2048 /* members die before the call and are found during it */
+	STOP_ONLY = 256,    /* nothing to be seen when it is killed */
+	DROPS = 512,        /* it may remove messages that nobody received */
+	TAKE_BACK = 1024,   /* what it holds is taken back while it is stopped */
+	DIES_DURING = 2048, /* members die before the call and are found during it */
+	ORDERED = 4096,     /* the channel hands out the oldest message of all producers first */
+	EXPECTED = 8192     /* a broadcast that keeps everything until two consumers were there; no queue */
 };
 
 struct call {

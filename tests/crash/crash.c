@@ -69,7 +69,13 @@ static void raise_curtain(
 	struct stage *stage, struct ledger *ledger, const struct scene *scene, struct subject *subject)
 {
 	struct act act = {stage, scene->call};
-	stage_reset(stage, ledger, scene->broadcast, scene->inside);
+	const struct stage like = {
+		.broadcast = scene->broadcast,
+		.inside = scene->inside,
+		.ordered = (scene->call->traits & ORDERED) != 0,
+		.expected = (scene->call->traits & EXPECTED) != 0 ? 2 : 0,
+	};
+	stage_reset(stage, ledger, &like);
 	if (scene->call->before != NULL)
 		scene->call->before(stage);
 	if (!subject_start(subject, perform, &act))
@@ -259,6 +265,8 @@ static bool is_wanted(const struct scene *scene)
 	if (options.call != NULL && strstr(scene->call->name, options.call) == NULL)
 		return false;
 	if (scene->broadcast && (traits & QUEUE_ONLY) != 0)
+		return false;
+	if (!scene->broadcast && (traits & EXPECTED) != 0)
 		return false;
 	if (scene->inside && (traits & EITHER_KIND) == 0)
 		return false;

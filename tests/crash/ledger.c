@@ -27,12 +27,11 @@ struct ledger *ledger_new(void)
 	return memory != MAP_FAILED ? memory : NULL;
 }
 
-void ledger_clear(struct ledger *ledger, bool broadcast, uint32_t payload_words)
+void ledger_clear(struct ledger *ledger, uint32_t payload_words)
 {
 	*ledger = (struct ledger){
 		.counts = {ledger->counts[0], ledger->counts[1]},
 		.unreached = ledger->unreached,
-		.broadcast = broadcast,
 		.payload_words = payload_words,
 	};
 }
@@ -124,6 +123,44 @@ static void check_broadcast(struct ledger *ledger, enum reader reader, enum auth
 	*next = number + 1;
 }
 
+void ledger_begin(struct ledger *ledger, struct ledger_entry *entry)
+{
+	entry->began = ++ledger->clock;
+	entry->published = MAYBE;
+}
+
+void ledger_end(struct ledger *ledger, struct ledger_entry *entry)
+{
+	entry->ended = ++ledger->clock;
+	entry->published = YES;
+}
+
+/* Nobody but `reader` can have it, and nothing keeps that one from it. */
+static bool is_waiting_for(const struct ledger *ledger, enum reader reader, enum author author, uint32_t number)
+{
+	const struct ledger_entry *entry = &ledger->entries[author][number];
+	if (ledger->broadcast)
+		return ledger->started[reader][author] ? number >= ledger->next[reader][author]
+						       : number >= ledger->floor[reader][author];
+	for (unsigned other = 0; other < READERS; other++)
+		if (entry->held[other] != NO || entry->released[other] != NO)
+			return false;
+	return !entry->astray;
+}
+
+/* Whatever was published before this one began to be published comes before it. */
+static void check_order(const struct ledger *ledger, enum reader reader, const struct ledger_entry *got)
+{
+	for (unsigned author = 0; author < AUTHORS; author++)
+		for (uint32_t number = 0; number < ledger->written[author]; number++) {
+			const struct ledger_entry *entry = &ledger->entries[author][number];
+			if (entry->ended != 0 && entry->ended < got->began &&
+				is_waiting_for(ledger, reader, (enum author)author, number))
+				broken("%s got a message before %s's message %u, which is older", reader_names[reader],
+					author_names[author], number);
+		}
+}
+
 void ledger_receive(struct ledger *ledger, enum reader reader, const struct sluice_message *message)
 {
 	enum author author = author_of(message);
@@ -140,11 +177,14 @@ void ledger_receive(struct ledger *ledger, enum reader reader, const struct slui
 		check_broadcast(ledger, reader, author, number);
 	else
 		check_queue(ledger, reader, entry, author_names[author], number, sluice_delivery_count(message));
+	if (ledger->ordered)
+		check_order(ledger, reader, entry);
 	if (!ledger->broadcast && ledger->may_take_back && entry->held[SUBJECT_READER] != NO &&
 		reader != SUBJECT_READER)
 		entry->held[SUBJECT_READER] = NO;
 	entry->delivered_least = entry->delivered_most = (uint8_t)(sluice_delivery_count(message) - 1);
 	entry->held[reader] = YES;
+	entry->astray = false;
 }
 
 void ledger_release(struct ledger *ledger, enum reader reader, const struct sluice_message *message, enum certainty how)
@@ -195,7 +235,16 @@ void ledger_death(struct ledger *ledger, enum reader reader)
 	{
 		entry->delivered_least = (uint8_t)(entry->delivered_least + (entry->held[reader] == YES));
 		entry->delivered_most = (uint8_t)(entry->delivered_most + (entry->held[reader] != NO));
+		entry->astray |= entry->held[reader] != NO;
 		entry->held[reader] = NO;
+	}
+}
+
+void ledger_recovered(struct ledger *ledger)
+{
+	each_entry()
+	{
+		entry->astray = false;
 	}
 }
 
@@ -228,6 +277,8 @@ void ledger_join(struct ledger *ledger, enum reader reader, unsigned others)
 			fastest = to > fastest ? to : fastest;
 		}
 		ledger->floor[reader][author] = slowest != UINT32_MAX ? slowest : fastest;
+		if (ledger->assembled == NO)
+			ledger->floor[reader][author] = 0;
 		ledger->next[reader][author] = 0;
 		ledger->started[reader][author] = false;
 	}

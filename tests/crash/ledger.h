@@ -27,12 +27,18 @@ struct ledger_entry {
 	uint8_t released[READERS]; /* broadcast: by each; queue: by one of them */
 	uint8_t delivered_least;   /* queue: how often it has been delivered already, as the delivery count tells */
 	uint8_t delivered_most;
+	bool astray;    /* its holder died, and nobody has seen yet that it was given back */
+	uint32_t began; /* its publish, as a reading of the ledger's clock */
+	uint32_t ended; /* likewise; 0: it has not for certain */
 };
 
 struct ledger {
 	bool broadcast;
+	bool ordered;       /* SLUICE_ORDERED: what was published first is received first */
+	uint8_t assembled;  /* enum certainty: as many consumers as are expected were there at one time */
 	bool may_take_back; /* messages of a living holder may go to others */
 	uint32_t payload_words;
+	uint32_t clock;                   /* counts beginnings and ends of publishes */
 	uint32_t written[AUTHORS];        /* messages begun */
 	uint32_t next[READERS][AUTHORS];  /* broadcast: what a reader sees next */
 	uint32_t floor[READERS][AUTHORS]; /* broadcast: from where on it must see everything */
@@ -48,7 +54,7 @@ struct ledger {
 };
 
 struct ledger *ledger_new(void);
-void ledger_clear(struct ledger *ledger, bool broadcast, uint32_t payload_words);
+void ledger_clear(struct ledger *ledger, uint32_t payload_words);
 
 /* Prints what is wrong and ends this process. Never returns. */
 void broken(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -58,6 +64,10 @@ void ledger_fill(const struct ledger *ledger, struct sluice_message *message, en
 void ledger_check_content(const struct ledger *ledger, const struct sluice_message *message);
 
 struct ledger_entry *ledger_entry_of(struct ledger *ledger, const struct sluice_message *message);
+
+/* Around a publish: between the two it may be seen. */
+void ledger_begin(struct ledger *ledger, struct ledger_entry *entry);
+void ledger_end(struct ledger *ledger, struct ledger_entry *entry);
 
 /* `reader` got a message: ends with a violation if it must not have. */
 void ledger_receive(struct ledger *ledger, enum reader reader, const struct sluice_message *message);
@@ -70,6 +80,8 @@ void ledger_held(struct ledger *ledger, enum reader reader, enum certainty how);
 void ledger_may_hold(struct ledger *ledger, enum reader reader);
 /* `reader` died with whatever it held. */
 void ledger_death(struct ledger *ledger, enum reader reader);
+/* What the dead held has been given back for certain. */
+void ledger_recovered(struct ledger *ledger);
 /* `reader` joins a broadcast: `others` is the set of readers that live, as bits. */
 void ledger_join(struct ledger *ledger, enum reader reader, unsigned others);
 /* The same while others go on: it may begin anywhere, and misses nothing from there on. */

@@ -59,7 +59,7 @@ static uint32_t oldest_needed(const struct stage *stage, const struct call *call
 	const struct ledger *ledger = stage->ledger;
 	if (!stage->broadcast)
 		return ledger_first_held(ledger, author);
-	if ((call->traits & JOINS) != 0)
+	if ((call->traits & JOINS) != 0 || ledger->assembled == NO)
 		return 0;
 	uint32_t oldest = ledger->written[author];
 	unsigned readers = stage_open_readers(stage);
@@ -173,6 +173,20 @@ static void check_capacity(struct stage *stage, enum author author)
 	}
 }
 
+/* Before all who are expected were there, nothing is overwritten; then the last of them comes, and gets everything. */
+static void assemble(struct stage *stage)
+{
+	for (unsigned author = 0; author < AUTHORS && stage->ledger->assembled == NO; author++)
+		while (stage->producers[author] != NULL && stage_send(stage, (enum author)author) == 0)
+			if (stage->ledger->written[author] > STAGE_DEPTH)
+				broken("a message is overwritten before all consumers have come");
+	if (stage->ledger->assembled == YES || stage->readers[WITNESS].handle != NULL)
+		return;
+	must(stage_open_reader(stage, WITNESS, STAGE_PATIENT));
+	stage_drain(stage);
+	ledger_settle(stage->ledger, stage_open_readers(stage));
+}
+
 static void check_empty(const struct call *call)
 {
 	if (stage_files() == 0)
@@ -214,6 +228,7 @@ void promises_afterwards(struct stage *stage, const struct call *call)
 		int error = sluice_channel_collect(STAGE_CHANNEL, NULL, 0, &collected);
 		if (error != -ENOENT)
 			must(error);
+		ledger_recovered(stage->ledger);
 	}
 	if ((variant & WITNESS_LEAVES) == 0 && stage->readers[WITNESS].handle != NULL)
 		witness_takes_over(stage, (variant & COLLECT_FIRST) != 0);
@@ -225,6 +240,7 @@ void promises_afterwards(struct stage *stage, const struct call *call)
 	stage_drain(stage);
 	stage_drain(stage); /* once more, now that the dead's lanes are drained */
 	ledger_settle(stage->ledger, stage_open_readers(stage));
+	assemble(stage);
 	check_roster();
 
 	if (stage->producers[LATER] == NULL)

@@ -20,10 +20,19 @@ void stage_must(int result, const char *call)
 		broken("%s returns %s", call, result < 0 ? strerrorname_np(-result) : "a count");
 }
 
-void stage_reset(struct stage *stage, struct ledger *ledger, bool broadcast, bool inside)
+void stage_reset(struct stage *stage, struct ledger *ledger, const struct stage *like)
 {
-	ledger_clear(ledger, broadcast, inside ? WORDS_INSIDE : WORDS_BESIDE);
-	*stage = (struct stage){.ledger = ledger, .broadcast = broadcast, .inside = inside};
+	ledger_clear(ledger, like->inside ? WORDS_INSIDE : WORDS_BESIDE);
+	ledger->broadcast = like->broadcast;
+	ledger->ordered = like->ordered;
+	ledger->assembled = like->expected == 0 ? YES : NO;
+	*stage = (struct stage){
+		.ledger = ledger,
+		.broadcast = like->broadcast,
+		.inside = like->inside,
+		.ordered = like->ordered,
+		.expected = like->expected,
+	};
 }
 
 static struct sluice_channel_options channel_options(const struct stage *stage, int64_t timeout_ns)
@@ -31,6 +40,8 @@ static struct sluice_channel_options channel_options(const struct stage *stage, 
 	return (struct sluice_channel_options){
 		.size = sizeof(struct sluice_channel_options),
 		.mode = stage->broadcast ? SLUICE_BROADCAST : SLUICE_QUEUE,
+		.flags = stage->ordered ? SLUICE_ORDERED : 0,
+		.expected_consumers = stage->expected,
 		.lane_bytes = LANE_BYTES,
 		.depth = STAGE_DEPTH,
 		.max_deliveries = SLUICE_UNLIMITED,
@@ -63,7 +74,13 @@ int stage_open_reader(struct stage *stage, enum reader reader, int64_t timeout_n
 	};
 	unsigned others = stage_open_readers(stage) | (unsigned)stage->subject_reads << SUBJECT_READER;
 	ledger_join(stage->ledger, reader, others);
-	return sluice_consumer_open(STAGE_CHANNEL, &options, &stage->readers[reader].handle);
+	bool completes = stage->ledger->assembled == NO && (unsigned)__builtin_popcount(others) + 1 >= stage->expected;
+	if (completes)
+		stage->ledger->assembled = MAYBE;
+	int error = sluice_consumer_open(STAGE_CHANNEL, &options, &stage->readers[reader].handle);
+	if (completes)
+		stage->ledger->assembled = error == 0 ? YES : NO;
+	return error;
 }
 
 void stage_close_producer(struct stage *stage, enum author author)
@@ -100,9 +117,9 @@ void stage_publish(struct stage *stage, enum author author, struct sluice_messag
 	if (number >= LEDGER_MESSAGES)
 		broken("the ledger is full");
 	ledger_fill(stage->ledger, message, author, number);
-	entry->published = MAYBE;
+	ledger_begin(stage->ledger, entry);
 	must(sluice_publish(message));
-	entry->published = YES;
+	ledger_end(stage->ledger, entry);
 }
 
 int stage_send(struct stage *stage, enum author author)

@@ -33,6 +33,8 @@ struct stage {
 	struct ledger *ledger;
 	bool broadcast;
 	bool inside; /* messages lie in their descriptors */
+	bool ordered;
+	uint32_t expected; /* consumers that a broadcast waits for; 0: none */
 	int64_t take_back_ns;
 	struct sluice_producer *producers[AUTHORS];
 	struct stage_reader readers[READERS];
@@ -45,7 +47,8 @@ struct stage {
 #define must(call) stage_must((call), #call)
 void stage_must(int result, const char *call);
 
-void stage_reset(struct stage *stage, struct ledger *ledger, bool broadcast, bool inside);
+/* An empty stage in the manner of `like`: broadcast, inside, ordered, expected. */
+void stage_reset(struct stage *stage, struct ledger *ledger, const struct stage *like);
 
 int stage_open_producer(struct stage *stage, enum author author, int64_t timeout_ns);
 int stage_open_reader(struct stage *stage, enum reader reader, int64_t timeout_ns);
