@@ -200,8 +200,9 @@ static void live_on_as_a_fork(struct family *family, struct sluice_producer *pro
 
 static pid_t execute_cat(enum birth birth, int input)
 {
-	char *arguments[] = {(char *)(uintptr_t) "cat", NULL}, *environment[] = {NULL};
+	char *arguments[] = {(char *)(uintptr_t) "cat", NULL}, *environment[] = {NULL}, nothing;
 	posix_spawn_file_actions_t actions;
+	int executed[2];
 	pid_t pid;
 
 	if (birth == BIRTH_SPAWN) {
@@ -211,6 +212,8 @@ static pid_t execute_cat(enum birth birth, int input)
 		posix_spawn_file_actions_destroy(&actions);
 		return pid;
 	}
+	/* Closed by the execution: until a child has come so far, it may not even have run what the library does in it. */
+	check_result(0, pipe2(executed, O_CLOEXEC));
 	/* vfork is what is tested here. NOLINTNEXTLINE(clang-analyzer-*) */
 	pid = birth == BIRTH_VFORK_EXEC ? vfork() : fork();
 	if (pid == 0) {
@@ -219,6 +222,9 @@ static pid_t execute_cat(enum birth birth, int input)
 		_exit(127);
 	}
 	check(pid > 0);
+	close(executed[1]);
+	check_equal(0, read(executed[0], &nothing, 1));
+	close(executed[0]);
 	return pid;
 }
 
