@@ -4,8 +4,8 @@
  * waits sleeps on all words itself. Else, and with more words than one call takes, helper threads do, each on some of
  * them, and signal the descriptor. Helpers touch words and nothing else of a channel.
  *
- * A helper watches until something rings; then it signals and rests until it is asked again. While nothing rings it stays
- * in the kernel, also when the words are armed anew.
+ * A helper watches until something rings; then it signals and rests until it is asked again. While nothing rings it
+ * stays in the kernel, also when the words are armed anew.
  */
 #include "poller.h"
 
@@ -66,7 +66,7 @@ static struct futex_waitv waitv_of(const uint32_t *word, uint32_t value)
 	return (struct futex_waitv){.val = value, .uaddr = (uint64_t)(uintptr_t)word, .flags = FUTEX_32};
 }
 
-/* Sleeps while all words have their values, up to `timeout_ns` (UINT64_MAX: for ever). 0, -ETIMEDOUT, -EINTR or worse. */
+/* Sleeps while all words have their values, up to `timeout_ns` (UINT64_MAX: for ever). 0 or a negative errno. */
 static int wait_for_any(const struct futex_waitv *words, uint32_t count, uint64_t timeout_ns)
 {
 	uint64_t end_ns = timeout_ns != UINT64_MAX ? clock_monotonic_ns() + timeout_ns : 0;
@@ -76,7 +76,8 @@ static int wait_for_any(const struct futex_waitv *words, uint32_t count, uint64_
 	};
 	/* D6: the kernel compares, pairs with D4 in doorbell_ring */
 	long woken = syscall(SYS_futex_waitv, words, count, 0, timeout_ns != UINT64_MAX ? &end : NULL, CLOCK_MONOTONIC);
-	return woken >= 0 || errno == EAGAIN ? 0 : -errno;
+	/* EFAULT: the handle of one of them was closed a moment ago, which by now shows in the list as well. */
+	return woken >= 0 || errno == EAGAIN || errno == EFAULT ? 0 : -errno;
 }
 
 /* ---- helpers ---- */

@@ -245,8 +245,8 @@ static void receive_one_asleep(void *shared, unsigned index)
 }
 
 /*
- * A publish wakes one consumer. If that is a poller's, whose entry then goes without the message, another has to hear of
- * it; else it would find it only when it wakes by itself, a second later.
+ * A publish wakes one consumer. If that is a poller's, whose entry then goes without the message, another has to hear
+ * of it; else it would find it only when it wakes by itself, a second later.
  */
 static void a_wake_up_that_a_removed_entry_got_goes_to_another(void **state)
 {
@@ -422,7 +422,8 @@ static void a_storm(int kind)
 		"%llu messages received, %llu closed\n", (unsigned long long)received, (unsigned long long)closed);
 	for (int i = 0; i < STORMY; i++) {
 		name[6] = (char)('0' + i);
-		closed = (uint64_t)sluice_channel_remove(name, NULL, 0); /* it is there if what was sent last is */
+		/* It is there if what was sent last is. */
+		check(sluice_channel_remove(name, NULL, 0) <= 0);
 	}
 }
 
