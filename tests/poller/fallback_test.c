@@ -65,6 +65,7 @@ static void threads_do_it_where_io_uring_is_denied(void **state)
 	if (backend_for(SLUICE_POLLER_THREAD) != SLUICE_POLLER_THREAD)
 		skip_because("this system has or allows no futex_waitv");
 	process_start(without_io_uring, NULL, EPERM);
+	processes_finish();
 	process_start(without_io_uring, NULL, ENOSYS);
 	processes_finish();
 }

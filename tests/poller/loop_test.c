@@ -28,7 +28,7 @@ static void loop_add(int loop, int descriptor, void *data)
 	check(!epoll_ctl(loop, EPOLL_CTL_ADD, descriptor, &event));
 }
 
-/* What the loop says within that time, or NULL. The kernel interrupts it when it takes down a ring of the test before. */
+/* What the loop says in that time, or NULL. The kernel interrupts it as it takes down a ring of the test before. */
 static void *loop_wait(int loop, int64_t timeout_ns)
 {
 	struct epoll_event event;
@@ -367,7 +367,7 @@ static uint64_t sleeps_of_all_threads(void)
 	return sum;
 }
 
-/* Ten at the most are promised for a pair; three are what it takes: one thread's timer, and two where there is a helper. */
+/* Ten at the most are promised for a pair; it takes one thread's timer, and two sleeps more where there is a helper. */
 static void an_idle_loop_wakes_a_few_times_a_second_at_most(void **state)
 {
 	struct sluice_poller *poller = new_poller(0);

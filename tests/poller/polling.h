@@ -15,8 +15,8 @@
 #define NOTICED (8 * SECOND)
 
 /*
- * Runs the tests with the backend that the first argument names; 77 if the system has or allows no such backend. A second
- * argument is a number of rounds.
+ * Runs the tests with the backend that the first argument names; 77 if the system has or allows no such backend. A
+ * second argument is a number of rounds.
  */
 int polling_main(int count, char **arguments, const char *name, int (*run)(void));
 

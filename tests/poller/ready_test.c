@@ -207,6 +207,49 @@ static void a_release_wakes_a_poller_that_sleeps_for_room(void **state)
 	check_result(0, sluice_channel_remove("tokens", NULL, 0));
 }
 
+/* Would rather have ten messages than four, and waits long for the rest. */
+static void linger_over_a_batch(void *shared, unsigned index)
+{
+	struct sluice_consumer *consumer = join_consumer("tokens", CONSUMER(.spin_ns = SLUICE_NO_SPIN));
+	const struct sluice_message *messages[10];
+	int received = 0;
+
+	tally_add(shared);
+	while (received < (int)index) {
+		int count = sluice_receive_batch(consumer, 10, 0, PATIENCE, PATIENCE, messages);
+
+		check(count > 0);
+		check_result(0, sluice_release_batch(messages, (size_t)count));
+		received += count;
+	}
+	check_result(0, sluice_consumer_close(consumer));
+}
+
+static void nobody_lingers_while_a_poller_waits_for_room(void **state)
+{
+	struct sluice_poller *poller = new_poller(NEVER);
+	struct sluice_producer *producer = join_producer("tokens", PRODUCER(.channel = CHANNEL(.depth = 4)));
+	struct tally *joined = shared_memory(sizeof *joined);
+	const uint64_t begin = now_ns();
+
+	(void)state;
+	process_start(linger_over_a_batch, joined, 60);
+	tally_wait(joined, 1);
+	poll_producer(poller, producer, 0, producer);
+	for (int i = 0; i < 64; i++) {
+		if (i % 4 == 0 && i > 0)
+			wait_until_asleep("tokens", SLUICE_ROLE_CONSUMER, 1); /* with four in hand */
+		expect_event(poller, SLUICE_POLL_ROOM, producer, 0);
+		check_result(0, try_to_send(producer, i, 0));
+	}
+	/* Fifteen batches of four; each would have ended about a second later by itself. */
+	check(now_ns() - begin < 5 * (uint64_t)SECOND);
+	processes_finish();
+	end_poller(poller);
+	check_result(0, sluice_producer_close(producer));
+	check_result(0, sluice_channel_remove("tokens", NULL, 0));
+}
+
 static void room_is_room_for_as_much_as_was_asked_for(void **state)
 {
 	struct sluice_poller *poller = new_poller(0);
@@ -557,6 +600,7 @@ static int run(void)
 		promise(more_entries_than_one_system_call_takes),
 		promise(a_publish_wakes_a_poller_that_sleeps),
 		promise(a_release_wakes_a_poller_that_sleeps_for_room),
+		promise(nobody_lingers_while_a_poller_waits_for_room),
 		promise(room_is_room_for_as_much_as_was_asked_for),
 		promise(the_end_of_a_stream_is_reported_after_its_messages),
 		promise(the_death_of_the_last_counterpart_is_reported_to_who_asks),
