@@ -3,8 +3,8 @@
  * Pollers: which entries there are, waiting for any, the descriptor.
  *
  * A poller is awake or asleep. Awake, no bell of its entries is armed, and the descriptor, if anybody has asked for it,
- * is readable. Asleep, all are armed, all were looked at since, the backend watches them, and the descriptor is readable
- * only if one rang. Whatever goes wrong wakes it up.
+ * is readable. Asleep, all are armed, all were looked at since, the backend watches them, and the descriptor is
+ * readable only if one rang. Whatever goes wrong wakes it up.
  */
 #include "poller.h"
 

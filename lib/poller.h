@@ -3,10 +3,10 @@
  * What a poller sleeps on. Two backends, a file each: poller_uring.c and poller_thread.c. They know words in shared
  * memory that are 1 while their member is asleep, and nothing of members.
  *
- * Use, by the one thread that waits: `settle`, arm all words, look at everything again, `watch`, and then either go away,
- * leaving the descriptor to tell, or `sleep`. After `watch`, each word that was rung since it was armed, or is rung
- * later, ends the sleep and makes the descriptor readable, also if that happened before the kernel looked at it: it
- * compares.
+ * Use, by the one thread that waits: `settle`, arm all words, look at everything again, `watch`, and then either go
+ * away, leaving the descriptor to tell, or `sleep`. After `watch`, each word that was rung since it was armed, or is
+ * rung later, ends the sleep and makes the descriptor readable, also if that happened before the kernel looked at it:
+ * it compares.
  */
 #ifndef SLUICE_LIB_POLLER_H
 #define SLUICE_LIB_POLLER_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One handle in a poller: is it ready, arming its bell, taking that back. The caller sees to it that nobody else does. */
+/* One handle in a poller: is it ready, arming its bell, taking that back. One thread at a time. */
 #ifndef SLUICE_LIB_POLLER_ENTRY_H
 #define SLUICE_LIB_POLLER_ENTRY_H
 

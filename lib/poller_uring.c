@@ -4,8 +4,8 @@
  * only file that knows liburing, whose version in Debian 12 has no helpers for futexes yet.
  *
  * A ring belongs to the thread that made it: requests are submitted and their completions run there alone. When another
- * thread waits, or the first has ended and its requests with it, which the kernel tells through the descriptor, a new ring
- * takes its place.
+ * thread waits, or the first has ended and its requests with it, which the kernel tells through the descriptor, a new
+ * ring takes its place.
  *
  * With IORING_SETUP_DEFER_TASKRUN the kernel signals the descriptor as soon as a request has something to complete, and
  * only for the first until that thread comes to run them (IORING_SQ_TASKRUN says that there are some).

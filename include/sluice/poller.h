@@ -9,22 +9,25 @@
  *         ... for each event: sluice_receive(..., 0, &message) until it says -EAGAIN ...
  *
  * In an event loop (epoll, libuv, asyncio) watch sluice_poller_fd for reading instead. Whenever it is readable, call
- * sluice_poller_wait with a time-out of 0: it says which entries are ready, and once none is, it goes to sleep, by which
- * the descriptor stops being readable. A loop that never makes that call spins.
+ * sluice_poller_wait with a time-out of 0: it says which entries are ready, and once none is, it goes to sleep, by
+ * which the descriptor stops being readable. A loop that never makes that call spins.
  *
- * Level-triggered: an entry is reported as long as it is ready, and the descriptor is readable as long as any is. It may
- * also be readable for no reason, among others about once a second while all is quiet: the call then looks whether those
- * on the other side live, as every sleeper does.
+ * Level-triggered: an entry is reported as long as it is ready, and the descriptor is readable as long as any is. So
+ * take a producer out while there is nothing to send, and a consumer after SLUICE_POLL_HANGUP. The descriptor may also
+ * be readable for no reason, among others about once a second while all is quiet: the call then looks whether those on
+ * the other side live, as every sleeper does.
  *
- * Producers and consumers need not know. A poller sleeps in its entries' places, by the same words in shared memory: who
- * publishes while it is awake makes no system call. It is awake from the moment it reports something until the next call
- * finds nothing, so a consumer that keeps up costs its producers none.
+ * Producers and consumers need not know. A poller sleeps in its entries' places, by the same words in shared memory:
+ * who publishes while it is awake makes no system call. It is awake from the moment it reports something until the next
+ * call finds nothing, so a consumer that keeps up costs its producers none. In a queue a publish wakes one sleeper: a
+ * loop that is long busy with other things after its descriptor fired may keep a message from other consumers for about
+ * a second.
  *
  * Calls may come from any thread at any time, but only one thread may be in sluice_poller_wait. Handles that are in a
- * poller are used by that call too: while it runs, other threads may release messages and do nothing else with those
- * handles, but may take them out of the poller first. After fork the child's copy is dead: every call there returns
- * -ECHILD, and the child need close nothing. Nothing here is safe in a signal handler. Each call returns -EBADF on a
- * poller that was destroyed (as long as its memory was not given to a poller created later).
+ * poller are used by that call too: while it runs, other threads may release messages, close handles and take them out
+ * of the poller, and do nothing else with those that are in it. After fork the child's copy is dead: every call there
+ * returns -ECHILD, and the child need close nothing. Nothing here is safe in a signal handler. Each call returns -EBADF
+ * on a poller that was destroyed (as long as its memory was not given to a poller created later).
  */
 #ifndef SLUICE_POLLER_H
 #define SLUICE_POLLER_H
@@ -46,7 +49,7 @@ struct sluice_poller;
 enum sluice_poller_backends {
 	SLUICE_POLLER_AUTO = 0,     /* io_uring where it was compiled in and the system allows it, else threads */
 	SLUICE_POLLER_IO_URING = 1, /* Linux 6.7; Docker's default profile forbids it. Sleeps of a thread end with it */
-	SLUICE_POLLER_THREAD = 2 /* futex_waitv, Linux 5.16; for the descriptor with a helper thread per 127 entries */
+	SLUICE_POLLER_THREAD = 2    /* futex_waitv, Linux 5.16; the descriptor takes a thread for each 127 entries */
 };
 
 /* Options of a poller. Zero means the default everywhere. `size` is sizeof(struct sluice_poller_options). */
@@ -57,22 +60,25 @@ struct sluice_poller_options {
 	int64_t spin_ns; /* longest spin of sluice_poller_wait before a sleep; default 50 us; SLUICE_NO_SPIN, _SPIN_ONLY */
 };
 
-/* What to wait for: one handle, and what comes back with its events. */
+/*
+ * What to wait for: one handle, and what comes back with its events. Payload of a message is what its tensors take,
+ * each rounded up to the lane's alignment, and 64 bytes or more where their shapes do not fit the descriptor; none if
+ * it all fits.
+ */
 struct sluice_poller_entry {
 	struct sluice_consumer *consumer; /* to receive; or NULL */
 	struct sluice_producer *producer; /* for room; or NULL. One of the two */
-	uint64_t room_bytes; /* producer: of the message to reserve, each tensor rounded up to the alignment */
-	void *data;          /* the caller's */
+	uint64_t room_bytes;              /* producer: so much payload; 0: what was last asked to be reserved */
+	void *data;                       /* the caller's */
 };
 
 /* Bits of sluice_poller_event.events. */
 enum sluice_poller_events {
 	SLUICE_POLL_RECEIVE = 1, /* sluice_receive finds a message, unless another consumer is quicker */
 	SLUICE_POLL_ROOM = 2,    /* sluice_reserve finds room */
-	SLUICE_POLL_HANGUP =
-		4,             /* -EPIPE (SLUICE_REPORT_GONE) or -ENODATA (SLUICE_END_OF_STREAM), and nothing is left */
-	SLUICE_POLL_ERROR = 8, /* another error: -ESTALE; or one that sluice_receive will tell once, such as -EBADMSG */
-	SLUICE_POLL_CLOSED = 16 /* the handle was closed. Told once: the entry is gone by then */
+	SLUICE_POLL_HANGUP = 4,  /* nothing is left: -EPIPE (SLUICE_REPORT_GONE), -ENODATA (SLUICE_END_OF_STREAM) */
+	SLUICE_POLL_ERROR = 8,   /* -ESTALE; or another error, which sluice_receive will tell once, such as -EBADMSG */
+	SLUICE_POLL_CLOSED = 16  /* the handle was closed. Told once: the entry is gone by then */
 };
 
 struct sluice_poller_event {
@@ -112,10 +118,12 @@ SLUICE_API int sluice_poller_remove(struct sluice_poller *poller, const void *ha
 
 /*
  * Waits up to `timeout_ns` until an entry is ready, spinning and then asleep. Writes up to `max_events` events, those
- * that were left out coming first the next time. With a time-out of 0 it makes no system call while something is ready,
- * but for a look about four times a second whether others live; a negative one is the same.
+ * that were left out coming first the next time. While something is ready it makes no system call but to make the
+ * descriptor readable, and for a look about four times a second whether others live. A time-out of 0 or less is one
+ * look.
  * Returns how many events, 0 when the time has passed and nothing was ready, -EINVAL (`max_events` is 0), -EBUSY
- * (another thread waits), -EINTR (a signal handler ran; call again. With SA_RESTART it may go on waiting), -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
+ * (another thread waits), -EINTR (a signal handler ran; call again. After one with SA_RESTART it may go on waiting),
+ * -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_poller_wait(
 	struct sluice_poller *poller, struct sluice_poller_event *ret_events, uint32_t max_events, int64_t timeout_ns);
