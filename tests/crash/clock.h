@@ -12,5 +12,7 @@
 void clock_advance(uint64_t duration_ns);
 /* From now on each look at the clock puts it forward by so much; 0: no longer. */
 void clock_rush(uint64_t step_ns);
+/* From now on it stands still but for so much at each look, so that stepping takes a call no other way; 0: it goes on. */
+void clock_hold(uint64_t step_ns);
 
 #endif

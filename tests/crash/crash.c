@@ -5,10 +5,13 @@
  *
  *     crash_test [--full] [--stride N] [--pass kill|stop] [--call TEXT] [--expect-violation]
  *
- * Calls on the way of messages are cut at every instruction. Opening, leaving, waiting and collecting go over whole tables,
- * again and again: there every N-th instruction is cut, at its first two passages and its last, and each that is locked or
- * leads to the system at its first; all of them with --full. A case is one call in one mode with one kind of message; each runs in a process and a directory of its own, so that
- * a violation ends the case and not the harness. With --expect-violation the harness succeeds if there was one.
+ * A process is killed at every instruction, in that deaths which leave the same are tried once: see subject_trace. Where it is
+ * stopped its registers matter too. Calls on the way of messages are stopped at every instruction. Opening, leaving, waiting
+ * and collecting go over whole tables, again and again: there every N-th instruction is a stop, at its first two passages
+ * and its last, and each that is locked or leads to the system at its first; all of them with --full, which also lets every
+ * death be followed by every course of events. A case is one call in one mode with one kind of message; each runs in a
+ * process and a directory of its own, so that a violation ends the case and not the harness. With --expect-violation the
+ * harness succeeds if there was one.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,15 +19,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calls.h"
+#include "clock.h"
 #include "promises.h"
 
-#define LIMIT_SECONDS 60 /* for one point: nothing here waits for so long unless it hangs */
+#define LIMIT_SECONDS 300 /* for one point: nothing waits for so long unless it hangs, also on a busy machine */
 #define SKIPPED       77
+#define HELD_STEP_NS  200000 /* so far a subject's clock goes at each look during the call */
 
 enum pass { PASS_KILL, PASS_STOP, PASSES };
 static const char *const pass_names[PASSES] = {"kill", "stop"};
@@ -45,6 +50,31 @@ struct scene {
 	unsigned number;
 };
 
+/*
+ * Every run has a process of its own, and all begin with the same memory: a handle that was opened before would be used
+ * again. False in the caller, once that process has ended well.
+ */
+static bool is_a_fresh_process(void)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid < 0)
+		broken("fork: %s", strerrorname_np(errno));
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		return true;
+	}
+	while (waitpid(pid, &status, 0) != pid)
+		continue;
+	if (WIFSIGNALED(status)) {
+		signal(WTERMSIG(status), SIG_DFL);
+		raise(WTERMSIG(status));
+	}
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		_exit(1);
+	return false;
+}
+
 /* ---- one point ---- */
 
 struct act {
@@ -57,9 +87,11 @@ static void perform(void *context)
 	const struct act *act = context;
 	if (act->call->prepare != NULL)
 		act->call->prepare(act->stage);
+	clock_hold(HELD_STEP_NS);
 	raise(SIGSTOP);
 	act->call->run(act->stage);
 	raise(SIGSTOP);
+	clock_hold(0);
 	if (act->call->finish != NULL)
 		act->call->finish(act->stage);
 }
@@ -121,11 +153,13 @@ static void cut_at(
 {
 	struct stage stage;
 	struct subject subject;
+	if (!is_a_fresh_process())
+		return;
+	alarm(LIMIT_SECONDS);
 	raise_curtain(&stage, ledger, scene, &subject);
 	ledger->point = number;
 	ledger->variant = variant;
 	ledger->address = point.address;
-	alarm(LIMIT_SECONDS);
 	/* A point that this run does not come to, for a clock or a number differed: the call has returned then. */
 	if (subject_run_to(&subject, point) == SUBJECT_RETURNED) {
 		expect_pause(&subject);
@@ -137,6 +171,7 @@ static void cut_at(
 	else
 		stop_there(&stage, scene, &subject);
 	ledger->counts[scene->pass] += ledger->address != 0;
+	_exit(0);
 }
 
 /* ---- one case ---- */
@@ -147,47 +182,65 @@ static bool is_candidate(struct point point)
 	return point.passage <= 2 || point.last;
 }
 
-/* Leaves the chosen points in the list. Of those sampled the cases of a call take different ones. */
+/* Marks the points to stop at. Of those sampled the cases of a call take different ones. */
 static void choose(const struct scene *scene, struct points *points)
 {
-	size_t kept = 0, candidates = scene->number * 5;
+	size_t candidates = scene->number * 5;
 	if (options.full || (scene->call->traits & LONG) == 0)
 		return;
 	for (size_t i = 0; i < points->count; i++) {
-		struct point point = points->list[i];
-		bool chosen = is_candidate(point) && candidates++ % options.stride == 0;
-		if (chosen || (point.weighty && point.passage == 1))
-			points->list[kept++] = point;
+		struct point *point = &points->list[i];
+		bool sampled = is_candidate(*point) && candidates++ % options.stride == 0;
+		point->chosen = sampled || (point->weighty && point->passage == 1);
 	}
-	points->count = kept;
 }
 
-/* A death on the way of messages is followed by two courses of events, any other cut by one of four in turn. */
+/* A death on the way of messages is followed by two courses of events, or all four; any other cut by one of them in turn. */
 static void cut_in_variants(struct ledger *ledger, const struct scene *scene, struct point point, uint64_t number)
 {
-	if (scene->pass == PASS_STOP || (scene->call->traits & LONG) != 0) {
-		cut_at(ledger, scene, point, number, number % 4);
-		return;
+	bool always = options.full || (scene->call->traits & LONG) == 0;
+	for (unsigned variant = 0; variant < VARIANTS; variant++) {
+		bool wanted = number % VARIANTS == variant;
+		if (scene->pass == PASS_KILL && always)
+			wanted = options.full || variant == 0 || variant == VARIANTS - 1;
+		if (wanted)
+			cut_at(ledger, scene, point, number, variant);
 	}
-	cut_at(ledger, scene, point, number, 0);
-	cut_at(ledger, scene, point, number, 3);
+}
+
+/* Deaths that leave the same are tried once, where the first of them would be. */
+static void cut_everywhere(struct ledger *ledger, const struct scene *scene, const struct points *points)
+{
+	for (size_t i = 0; i < points->count; i++) {
+		if (scene->pass == PASS_KILL ? points->list[i].state == i : points->list[i].chosen)
+			cut_in_variants(ledger, scene, points->list[i], i);
+		ledger->covered += scene->pass == PASS_KILL;
+	}
+}
+
+static void trace_case(struct ledger *ledger, const struct scene *scene, struct points *points)
+{
+	struct stage stage;
+	struct subject subject;
+	alarm(LIMIT_SECONDS);
+	raise_curtain(&stage, ledger, scene, &subject);
+	struct image *image = image_new();
+	subject_trace(&subject, image, options.full && scene->pass == PASS_KILL, points);
+	image_free(image);
+	expect_pause(&subject);
+	ledger->point = points->count;
+	kill_there(&stage, scene, &subject); /* after its last instruction */
 }
 
 static void run_case(struct ledger *ledger, const struct scene *scene)
 {
-	struct stage stage;
-	struct subject subject;
-	struct points points = {0};
-	alarm(LIMIT_SECONDS);
-	raise_curtain(&stage, ledger, scene, &subject);
-	subject_trace(&subject, &points);
-	expect_pause(&subject);
-	ledger->point = points.count;
-	kill_there(&stage, scene, &subject); /* after its last instruction */
-	choose(scene, &points);
-	for (size_t i = 0; i < points.count; i++)
-		cut_in_variants(ledger, scene, points.list[i], i);
-	free(points.list);
+	struct points *points = points_new();
+	if (is_a_fresh_process()) {
+		trace_case(ledger, scene, points);
+		_exit(0);
+	}
+	choose(scene, points);
+	cut_everywhere(ledger, scene, points);
 }
 
 static void describe(const struct scene *scene)
@@ -232,10 +285,12 @@ static bool direct(struct ledger *ledger, const struct scene *scene)
 		exit(1);
 	}
 	int status;
-	uint64_t before = ledger->counts[scene->pass];
+	uint64_t before = ledger->counts[scene->pass], covered_before = ledger->covered;
+	uint64_t unreached = ledger->unreached;
 	fflush(NULL);
 	pid_t pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		run_case(ledger, scene);
 		_exit(0);
 	}
@@ -248,9 +303,17 @@ static bool direct(struct ledger *ledger, const struct scene *scene)
 			WIFSIGNALED(status) ? ": " : "", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "");
 		describe_address(ledger->address);
 	}
-	printf("%6llu points: %s, %s, %s, %s%s\n", (unsigned long long)(ledger->counts[scene->pass] - before),
-		pass_names[scene->pass], scene->call->name, scene->broadcast ? "broadcast" : "queue",
-		scene->inside ? "inline" : "payload", kept ? "" : ", VIOLATED");
+	unsigned long long points = ledger->counts[scene->pass] - before;
+	if (scene->pass == PASS_KILL)
+		printf("%6llu points by %5llu deaths: ", (unsigned long long)(ledger->covered - covered_before),
+			points);
+	else
+		printf("%6llu points: ", points);
+	printf("%s, %s, %s, %s", pass_names[scene->pass], scene->call->name, scene->broadcast ? "broadcast" : "queue",
+		scene->inside ? "inline" : "payload");
+	if (ledger->unreached > unreached)
+		printf(", %llu not reached", (unsigned long long)(ledger->unreached - unreached));
+	puts(kept ? "" : ", VIOLATED");
 	fflush(stdout);
 	return kept;
 }
@@ -291,9 +354,9 @@ static unsigned run_all(struct ledger *ledger)
 		if (violations > 0 && options.expect_violation)
 			break;
 	}
-	printf("%u cases, %llu kill points, %llu stop points, %llu not reached, %u cases violated\n", cases,
-		(unsigned long long)ledger->counts[PASS_KILL], (unsigned long long)ledger->counts[PASS_STOP],
-		(unsigned long long)ledger->unreached, violations);
+	printf("%u cases, %llu kill points by %llu deaths, %llu stop points, %llu not reached, %u cases violated\n",
+		cases, (unsigned long long)ledger->covered, (unsigned long long)ledger->counts[PASS_KILL],
+		(unsigned long long)ledger->counts[PASS_STOP], (unsigned long long)ledger->unreached, violations);
 	return violations;
 }
 

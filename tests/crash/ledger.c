@@ -31,6 +31,7 @@ void ledger_clear(struct ledger *ledger, uint32_t payload_words)
 {
 	*ledger = (struct ledger){
 		.counts = {ledger->counts[0], ledger->counts[1]},
+		.covered = ledger->covered,
 		.unreached = ledger->unreached,
 		.payload_words = payload_words,
 	};

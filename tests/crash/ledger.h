@@ -49,7 +49,8 @@ struct ledger {
 	uint64_t address;
 	unsigned variant;   /* in which order others come and go: see promises.c */
 	bool stopped;       /* the subject was stopped inside the call */
-	uint64_t counts[2]; /* kill and stop points so far */
+	uint64_t counts[2]; /* subjects killed and stopped so far */
+	uint64_t covered;   /* kill points so far: a death there leaves the same as one that was tried */
 	uint64_t unreached; /* points that a run did not come to again */
 };
 

@@ -19,9 +19,18 @@ static bool at_gate(const struct call *call, int error)
 	return (call->traits & GATE) != 0 && error == -ETIMEDOUT;
 }
 
+/* What waits for a gate in vain, waits no longer than its clock says. */
+static void lose_patience(const struct call *call)
+{
+	if ((call->traits & GATE) != 0)
+		clock_rush(STAGE_HASTY);
+}
+
 static void newcomer(struct stage *stage, const struct call *call)
 {
+	lose_patience(call);
 	int error = stage_open_reader(stage, FRESH, STAGE_HASTY);
+	clock_rush(0);
 	if (at_gate(call, error))
 		stage->readers[FRESH].handle = NULL;
 	else
@@ -88,7 +97,9 @@ static void run_laps(struct stage *stage, const struct call *call, enum author a
 /* Somebody who comes to a channel without producers, and whose messages are received only later. */
 static void another_producer(struct stage *stage, const struct call *call)
 {
+	lose_patience(call);
 	int error = stage_open_producer(stage, LATER, STAGE_HASTY);
+	clock_rush(0);
 	if (at_gate(call, error)) {
 		stage->producers[LATER] = NULL;
 		return;

@@ -5,6 +5,8 @@
 
 #include "calls.h"
 
+#define VARIANTS 4 /* courses of events that may follow: who recovers, and whether the witness stays */
+
 /*
  * The subject is stopped and alive. Others come, recover, and run more than a lap of messages; nothing of the subject's is
  * taken, and only what it holds or a gate that it may be in blocks them.

@@ -220,8 +220,12 @@ static pid_t start(void)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		return 0;
 	}
-	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status))
-		broken("a process that was to die ends by itself");
+	while (waitpid(pid, &status, WUNTRACED) != pid)
+		if (errno != EINTR)
+			broken("waitpid: %s", strerrorname_np(errno));
+	if (!WIFSTOPPED(status))
+		broken("a process that was to die ends by itself: %s %d", WIFSIGNALED(status) ? "signal" : "status",
+			WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	return pid;
 }
 

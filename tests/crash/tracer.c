@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
@@ -34,6 +35,14 @@ static bool is_inside(uint64_t address)
 {
 	const char *at = (const char *)(uintptr_t)address;
 	return at >= __executable_start && at < etext && (at < __start_crash_clock || at >= __stop_crash_clock);
+}
+
+struct points *points_new(void)
+{
+	void *memory = mmap(NULL, sizeof(struct points), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		fail("mmap");
+	return memory;
 }
 
 #if defined(__x86_64__)
@@ -110,6 +119,73 @@ static bool is_locked(uint64_t address)
 	return bytes[0] == 0xf0 || ((code == 0x86 || code == 0x87) && (bytes[wide + 1] & 0xc0) != 0xc0);
 }
 
+/* Of an instruction with a ModRM byte: its operand is a register, or the stack by way of its pointer. */
+static bool is_private(const uint8_t *modrm, uint8_t rex)
+{
+	uint8_t mode = modrm[0] >> 6, place = modrm[0] & 7;
+	return mode == 3 || (place == 4 && modrm[1] == 0x24 && (rex & 3) == 0);
+}
+
+/* False if the instruction certainly writes no memory but the stack: of the usual ones; of all others nothing is known. */
+static bool may_write(uint64_t address)
+{
+	const uint8_t *at = (const uint8_t *)(uintptr_t)address;
+	uint8_t rex = 0;
+	if (*at == 0x66)
+		at++;
+	if ((*at & 0xf0) == 0x40)
+		rex = *at++;
+	uint8_t code = at[0], kind = at[1] >> 3 & 7;
+	if (code == 0x0f) {
+		uint8_t second = at[1];
+		bool reads = (second & 0xf0) == 0x40 || (second & 0xf0) == 0x80 || second == 0xaf || second == 0xb6 ||
+			     second == 0xb7 || second == 0xbe || second == 0xbf || second == 0x1f;
+		return !reads && !((second & 0xf0) == 0x90 && is_private(at + 2, rex));
+	}
+	/* Arithmetic: to a register (x2, x3), with an immediate to one (x4, x5), or compared (38, 39). */
+	if (code < 0x40)
+		return (code & 7) >= 6 || ((code & 6) == 0 && (code & 0x38) != 0x38 && !is_private(at + 1, rex));
+	if ((code & 0xf0) == 0x50 || (code & 0xf0) == 0x70 || (code & 0xf0) == 0xb0)
+		return false; /* push, pop; jumps; immediates to registers */
+	switch (code) {
+	case 0x63: /* widening */
+	case 0x84: /* test */
+	case 0x85:
+	case 0x8a: /* loads */
+	case 0x8b:
+	case 0x8d: /* lea */
+	case 0x90: /* nop */
+	case 0xa8: /* test */
+	case 0xa9:
+	case 0xc3: /* ret */
+	case 0xc9: /* leave */
+	case 0xe8: /* call */
+	case 0xe9: /* jumps */
+	case 0xeb:
+		return false;
+	case 0x80: /* arithmetic with an immediate; 7 compares */
+	case 0x81:
+	case 0x83:
+		return kind != 7 && !is_private(at + 1, rex);
+	case 0xf6: /* 0 and 1 test */
+	case 0xf7:
+		return kind > 1 && !is_private(at + 1, rex);
+	case 0x88: /* stores */
+	case 0x89:
+	case 0xc0: /* shifts */
+	case 0xc1:
+	case 0xc6: /* immediates */
+	case 0xc7:
+	case 0xd0: /* shifts */
+	case 0xd1:
+	case 0xd2:
+	case 0xd3:
+		return !is_private(at + 1, rex);
+	default:
+		return true;
+	}
+}
+
 /* One instruction, and all of a function outside this program that it leads to. */
 static struct user_regs_struct step(pid_t pid, bool *ret_led_out)
 {
@@ -142,26 +218,48 @@ bool subject_enter(struct subject *subject, const void *function)
 
 static void add_point(struct points *points, uint64_t address, uint32_t passage)
 {
-	if (points->count == points->room) {
-		points->room = points->room > 0 ? 2 * points->room : 4096;
-		points->list = realloc(points->list, points->room * sizeof *points->list);
-		if (points->list == NULL)
-			fail("realloc");
+	if (points->count == POINTS) {
+		errno = E2BIG;
+		fail("a call of so many instructions");
 	}
-	points->list[points->count++] = (struct point){.address = address, .passage = passage};
+	points->list[points->count++] = (struct point){.address = address, .passage = passage, .chosen = true};
 }
 
-void subject_trace(struct subject *subject, struct points *ret_points)
+/* Whether a death after the instruction at `address` leaves something else than one before it. */
+static bool made_a_difference(struct image *image, uint64_t address, bool led_out, bool thorough)
 {
+	static const uint8_t system_call[2] = {0x0f, 0x05};
+	if (led_out || memcmp((const void *)(uintptr_t)address, system_call, sizeof system_call) == 0) {
+		image_renew(image);
+		return true;
+	}
+	bool expected = may_write(address);
+	if (!expected && !thorough)
+		return false;
+	bool changed = image_changed(image);
+	if (changed && !expected) {
+		errno = EPROTO;
+		fail("an instruction that was thought to write nothing did");
+	}
+	return changed;
+}
+
+void subject_trace(struct subject *subject, struct image *image, bool thorough, struct points *ret_points)
+{
+	size_t state = 0;
 	uint32_t *passages = calloc((size_t)(etext - __executable_start), sizeof *passages);
 	if (passages == NULL)
 		fail("calloc");
 	struct user_regs_struct registers = registers_of(subject->pid);
 	while (registers.rip != subject->return_address || registers.rsp <= subject->stack) {
-		add_point(ret_points, registers.rip, ++passages[registers.rip - tracer_base()]);
-		bool locked = is_locked(registers.rip), led_out;
+		uint64_t address = registers.rip;
+		add_point(ret_points, address, ++passages[address - tracer_base()]);
+		bool locked = is_locked(address), led_out;
 		registers = step(subject->pid, &led_out);
 		ret_points->list[ret_points->count - 1].weighty = locked || led_out;
+		ret_points->list[ret_points->count - 1].state = state;
+		if (made_a_difference(image, address, led_out, thorough))
+			state = ret_points->count;
 	}
 	for (size_t i = 0; i < ret_points->count; i++) {
 		struct point *point = &ret_points->list[i];
@@ -293,9 +391,9 @@ bool subject_enter(struct subject *subject, const void *function)
 	return false;
 }
 
-void subject_trace(struct subject *subject, struct points *ret_points)
+void subject_trace(struct subject *subject, struct image *image, bool thorough, struct points *ret_points)
 {
-	(void)subject, (void)ret_points, (void)is_inside;
+	(void)subject, (void)image, (void)thorough, (void)ret_points, (void)is_inside;
 }
 
 enum subject_state subject_run_to(struct subject *subject, struct point point)

@@ -18,18 +18,24 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "image.h"
+
 /* An instruction that is about to be executed for the n-th time since the call began. */
 struct point {
 	uint64_t address;
 	uint32_t passage; /* from 1 */
 	bool last;        /* it is not executed again in this call */
 	bool weighty;     /* a locked instruction, or one that leads out of this program */
+	bool chosen;      /* to be stopped at; all are at first */
+	size_t state;     /* the first point in the list where a death leaves the same as here */
 };
 
+#define POINTS 65536
+
+/* In memory that forked processes share. */
 struct points {
-	struct point *list;
 	size_t count;
-	size_t room;
+	struct point list[POINTS];
 };
 
 struct subject {
@@ -54,8 +60,14 @@ bool subject_start(struct subject *subject, void (*body)(void *), void *context)
 /* Lets it go on to the first instruction of `function`. False: it ended or stopped itself before. */
 bool subject_enter(struct subject *subject, const void *function);
 
-/* Steps through the call to its end and lists the points. */
-void subject_trace(struct subject *subject, struct points *ret_points);
+struct points *points_new(void);
+
+/*
+ * Steps through the call to its end and lists the points. A death leaves the same at two points if no byte of `image`
+ * changed from the one to the other and nothing led out of this program. Instructions that by their encoding write nothing
+ * but registers and the stack need no look at the image; with `thorough` they get one, and must have told the truth.
+ */
+void subject_trace(struct subject *subject, struct image *image, bool thorough, struct points *ret_points);
 
 /* Goes from the call's first instruction to `point`: SUBJECT_AT_POINT, or SUBJECT_RETURNED if it was not reached. */
 enum subject_state subject_run_to(struct subject *subject, struct point point);
