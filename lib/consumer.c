@@ -64,11 +64,13 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 			peers_arm(&consumer->channel, consumer->channel.bell);
 		/* Before the look (M2), which so sees all that those who are gone did (M1, X1). */
 		bool gone = (consumer->flags & SLUICE_REPORT_GONE) != 0 && peers_are_gone(&consumer->channel);
-		if (next == WAITER_OVER && !gone)
-			return deadline_error(&waiter->deadline);
+		if (next == WAITER_OVER && !gone && waiter->began_ns == 0)
+			return deadline_error(&waiter->deadline); /* whoever was not to wait has looked */
 		int result = consumer_look_at_all(consumer, budget, ret_message);
 		if (result == LOOK_NOTHING && gone)
 			result = -EPIPE;
+		if (result == LOOK_NOTHING && next == WAITER_OVER)
+			result = deadline_error(&waiter->deadline);
 		if (result != LOOK_NOTHING) {
 			if (next == WAITER_SLEEP)
 				doorbell_disarm(consumer->channel.bell);
@@ -90,6 +92,8 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 /* A consumer that always finds something looks after the others all the same, by a clock that it seldom reads. */
 static void look_after_if_due(struct sluice_consumer *consumer)
 {
+	sampler_pass(&consumer->liveness, consumer->received_messages - consumer->looked_after);
+	consumer->looked_after = consumer->received_messages;
 	if (LIKELY(!sampler_is_due(&consumer->liveness)))
 		return;
 	uint64_t now_ns = clock_monotonic_ns();
@@ -217,6 +221,7 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 			count++;
 			continue;
 		}
+		look_after_if_due(consumer);
 		result = consumer_look(consumer, left, &ret_messages[count]);
 		if (result == LOOK_NOTHING && linger_ns > 0)
 			result = linger(consumer, &waiter, left, ret_messages, count);
@@ -240,7 +245,9 @@ static COLD int wake_after_release(struct sluice_message *message, bool starved,
 	struct sluice_consumer *consumer = (struct sluice_consumer *)message->handle;
 	struct layout_control *control = consumer->channel.control;
 	const struct consumer_lane *lane = message->held.lane;
-	if (starved && consumer_lane_frees_enough(lane, control))
+	/* Consumers that sleep have looked in vain already: then any room is enough. */
+	if (starved && (consumer_lane_frees_enough(lane, control) || (doorbell_is_armed(&control->sleeping_consumers) &&
+									     consumer_lane_frees_some(lane, control))))
 		consumer_wake_producer(consumer, lane->key.slot);
 	if (abandoned)
 		doorbell_ring_all(control->bells, &control->sleeping_consumers);
@@ -266,7 +273,7 @@ static inline int let_go(struct sluice_message *message, bool moved)
 	bool abandoned =
 		atomic_load_acquire(message->held.member) != message->held.member_there; /* M2: as in roster_look */
 	if (UNLIKELY(starved || abandoned))
-		return wake_after_release(message, starved, abandoned);
+		return wake_after_release(message, starved && !abandoned, abandoned);
 	message_set_state(message, MESSAGE_NONE);
 	return 0;
 }
@@ -343,6 +350,7 @@ static void set_up(struct sluice_consumer *consumer, const struct sluice_consume
 	consumer->expected_producers = options->expected_producers != 0 ? options->expected_producers : 1;
 	consumer->spin = spin_for(options->spin_ns);
 	consumer->liveness = sampler_at_rate(4);
+	consumer->looked_after = consumer->received_messages;
 	consumer->ordered = (consumer->channel.config.flags & SLUICE_ORDERED) != 0;
 	memset(consumer->refused, 0xff, sizeof consumer->refused); /* no lane has such a slot */
 }

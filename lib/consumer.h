@@ -44,7 +44,8 @@ struct sluice_consumer {
 	uint32_t flags;
 	uint32_t expected_producers;
 	struct spin spin;
-	struct sampler liveness; /* when one that never waits looks after the others; counts proper looks only */
+	struct sampler liveness; /* when one that never waits looks after the others; counts messages and looks */
+	uint64_t looked_after;   /* received_messages when it was last asked */
 	int pending_error;       /* found while something else was under way */
 	bool ordered;
 	bool has_fault;
@@ -147,7 +148,8 @@ static inline bool consumer_take_at_once(
 static inline bool consumer_has_sign(const struct sluice_consumer *consumer)
 {
 	for (uint32_t i = 0; i < consumer->lane_count; i++)
-		if (lane_reader_look(&consumer->lanes[i]->reader, consumer->lanes[i]->next) >= 0)
+		if (!consumer->lanes[i]->given_up &&
+			lane_reader_look(&consumer->lanes[i]->reader, consumer->lanes[i]->next) >= 0)
 			return true;
 	return false;
 }

@@ -69,6 +69,8 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	lane->owner = (struct claims_owner){channel->slot, channel->incarnation};
 	lane->claimed_first = claims_first(lane->owner);
 	lane->member = &channel->control->members[key.slot % LAYOUT_SLOTS].word;
+	lane->member_there = layout_member_word(key.incarnation, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
+	lane->fed = UINT64_MAX;
 	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
 	lane->schemas_loaded = 0;
 	lane->shape = 0;
@@ -232,8 +234,7 @@ void consumer_lane_describe(struct consumer_lane *lane, struct sluice_message *m
 	message->held.shape = lane->shape;
 	message->held.lane = lane;
 	message->held.member = lane->member;
-	message->held.member_there =
-		layout_member_word(lane->key.incarnation, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
+	message->held.member_there = lane->member_there;
 	message->origin = (uint64_t)lane->key.incarnation << 32 | lane->key.slot;
 	message->tensor_count = lane->tensor_count;
 	memcpy(message->tensors, lane->tensors, lane->tensor_count * sizeof lane->tensors[0]);
@@ -409,6 +410,17 @@ bool consumer_lane_frees_some(const struct consumer_lane *lane, const struct lay
 {
 	uint64_t tail = lane_reader_tail(&lane->reader);
 	return is_done_with(lane, control, tail, tail);
+}
+
+bool consumer_lane_feeds(struct consumer_lane *lane, const struct layout_control *control)
+{
+	uint64_t tail = lane_reader_tail(&lane->reader);
+	/* M2: as in roster_look: its bell is its own only while it is there */
+	if (tail == lane->fed || atomic_load_acquire(lane->member) != lane->member_there ||
+		!is_done_with(lane, control, tail, tail))
+		return false;
+	lane->fed = tail;
+	return true;
 }
 
 bool consumer_lane_frees_enough(const struct consumer_lane *lane, const struct layout_control *control)

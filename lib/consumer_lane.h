@@ -28,7 +28,9 @@ struct consumer_lane {
 	struct lane_reader reader;
 	struct layout_claims *claims;
 	struct claims_owner owner; /* this consumer */
-	const uint64_t *member;    /* the producer's word in the roster */
+	const uint64_t *member;    /* the producer's word in the roster, and what it is while the producer is there */
+	uint64_t member_there;
+	uint64_t fed; /* the tail for which a look in vain has woken the producer */
 	bool attached;
 	bool broadcast;
 	bool given_up;               /* its producer broke the rules: nothing more is read from it */
@@ -177,6 +179,11 @@ bool consumer_lane_has_returned(const struct consumer_lane *lane);
  * last message are looked at: whoever is done with one of the two later finds both, and a wake-up too many does no harm.
  */
 bool consumer_lane_frees_some(const struct consumer_lane *lane, const struct layout_control *control);
+/*
+ * The same for who looks in vain, and once for each tail: a producer that is woken takes back what it can, so that the tail
+ * moves, unless all waits for consumers who are expected.
+ */
+bool consumer_lane_feeds(struct consumer_lane *lane, const struct layout_control *control);
 bool consumer_lane_frees_enough(const struct consumer_lane *lane, const struct layout_control *control);
 
 /* Starts over at the oldest message, to find what has been returned. Queue only. */

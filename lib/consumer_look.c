@@ -100,11 +100,11 @@ static void end_turn_if_over(struct sluice_consumer *consumer)
 }
 
 /* A lane has nothing to take. Its producer may sleep until more is free than is: that waits for nothing now. */
-static void feed(struct sluice_consumer *consumer, const struct consumer_lane *lane)
+static void feed(struct sluice_consumer *consumer, struct consumer_lane *lane)
 {
 	const struct layout_control *control = consumer->channel.control;
 	if (UNLIKELY(doorbell_slot_is_armed(&control->sleeping_producers, lane->key.slot % LAYOUT_SLOTS)) &&
-		consumer_lane_frees_some(lane, control))
+		consumer_lane_feeds(lane, control))
 		consumer_wake_producer(consumer, lane->key.slot);
 }
 

@@ -21,20 +21,26 @@ struct spin spin_for(int64_t option)
 	return (struct spin){.most_ns = DEFAULT_SPIN_NS, .learns = true};
 }
 
+/* One wait in so many spins for as long as it may, however long they were lately. */
+#define HOPE 16
+
 int64_t spin_budget(const struct spin *spin)
 {
 	if (!spin->learns)
 		return spin->most_ns;
-	if (spin->gap_ns > (uint64_t)spin->most_ns / 2)
-		return 0;
-	uint64_t budget = 2 * spin->gap_ns;
-	return budget > SHORT_WAIT_NS ? (int64_t)budget : SHORT_WAIT_NS;
+	if (spin->gap_ns > (uint64_t)spin->most_ns)
+		return spin->waits % HOPE == 0 ? spin->most_ns : 0;
+	int64_t budget = 2 * (int64_t)spin->gap_ns;
+	if (budget < SHORT_WAIT_NS)
+		return SHORT_WAIT_NS;
+	return budget < spin->most_ns ? budget : spin->most_ns;
 }
 
 void spin_learn(struct spin *spin, uint64_t waited_ns)
 {
 	if (!spin->learns)
 		return;
+	spin->waits++;
 	uint64_t most = 4 * (uint64_t)spin->most_ns;
 	uint64_t counted = waited_ns < most ? waited_ns : most;
 	spin->gap_ns = spin->gap_ns - spin->gap_ns / MEMORY + counted / MEMORY;

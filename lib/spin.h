@@ -3,8 +3,9 @@
  * How long a member spins before it sleeps, learnt from how long it had to wait lately.
  *
  * Spinning for what will not come in time costs a core and gains nothing; sleeping where it comes at once costs a system
- * call at either end. A member whose waits take about g spins for up to twice g if that is within the bound, and goes to
- * sleep after a few looks if it is not. Belongs to one thread.
+ * call at either end. A member whose waits take about g spins for up to twice g and not beyond the bound; if g is beyond the
+ * bound, it goes to sleep after a few looks. But two members that answer each other make long waits of short ones by
+ * sleeping, and neither would ever find out: so each spins for as long as it may now and then. Belongs to one thread.
  */
 #ifndef SLUICE_LIB_SPIN_H
 #define SLUICE_LIB_SPIN_H
@@ -17,7 +18,8 @@
 struct spin {
 	int64_t most_ns; /* the bound; negative: none, INT64_MAX: never sleep */
 	uint64_t gap_ns; /* moving average of the waits */
-	bool learns;     /* false: the caller said how long */
+	uint32_t waits;
+	bool learns; /* false: the caller said how long */
 };
 
 /* For an option `spin_ns`: 0 is up to the default, and none where there is one CPU only; all else is as it says. */

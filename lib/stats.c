@@ -82,7 +82,7 @@ void sampler_stamped(struct sampler *sampler, uint64_t now_ns)
 	sampler->last_ns = now_ns;
 	if (gap_ns < sampler->interval_ns)
 		sampler->skip = sampler->skip * 2 + 1 < LONGEST_SKIP ? sampler->skip * 2 + 1 : LONGEST_SKIP;
-	else if (gap_ns / 2 > sampler->interval_ns)
-		sampler->skip /= 2;
+	else if (gap_ns / 2 > sampler->interval_ns) /* at once as few as would have been right */
+		sampler->skip = (uint32_t)(sampler->skip * sampler->interval_ns / gap_ns);
 	sampler->countdown = sampler->skip;
 }

@@ -53,6 +53,12 @@ static inline bool sampler_passes(struct sampler *sampler)
 	return true;
 }
 
+/* Counts messages that were not asked about. */
+static inline void sampler_pass(struct sampler *sampler, uint64_t messages)
+{
+	sampler->countdown = messages < sampler->countdown ? sampler->countdown - (uint32_t)messages : 0;
+}
+
 /* Tells the sampler when the message that was due got its stamp. */
 void sampler_stamped(struct sampler *sampler, uint64_t now_ns);
 

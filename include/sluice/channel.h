@@ -31,8 +31,8 @@ extern "C" {
 
 /*
  * How long to spin before a sleep, as an option `spin_ns` of producers and consumers, in nanoseconds. 0, the default, is
- * learnt from how long the waits before took: about twice that if it is under 50 us, else hardly at all, and not at all on
- * one CPU.
+ * learnt from how long the waits before took: about twice that, up to 50 us; hardly at all if they are longer; and not at
+ * all where the thread that opens may run on one CPU only. A thread with a CPU of its own says a number instead.
  */
 #define SLUICE_NO_SPIN   (-1)      /* sleep at once */
 #define SLUICE_SPIN_ONLY INT64_MAX /* never sleep: for a core of one's own */

@@ -172,12 +172,25 @@ static void the_default_spin_follows_the_waits_within_its_bound(void **state)
 	check(spin_budget(&spin) > 0); /* hopeful at first */
 	learn_often(&spin, 10000);
 	check(spin_budget(&spin) >= 15000 && spin_budget(&spin) <= 20000);
-	learn_often(&spin, 24000);
-	check(spin_budget(&spin) >= 40000 && spin_budget(&spin) <= 50000);
-	learn_often(&spin, 10 * MILLISECOND); /* not worth it */
-	check_equal(0, spin_budget(&spin));
+	learn_often(&spin, 45000);
+	check_equal(50000, spin_budget(&spin));
 	learn_often(&spin, 1000);
 	check(spin_budget(&spin) > 0 && spin_budget(&spin) <= 5000);
+}
+
+static void waits_beyond_the_bound_are_not_spun_for_but_now_and_then(void **state)
+{
+	struct spin spin = {.most_ns = 50000, .learns = true};
+	unsigned spun = 0;
+
+	(void)state;
+	learn_often(&spin, 10 * MILLISECOND);
+	for (unsigned i = 0; i < 160; i++) {
+		check(spin_budget(&spin) == 0 || spin_budget(&spin) == 50000);
+		spun += spin_budget(&spin) != 0;
+		spin_learn(&spin, 10 * MILLISECOND);
+	}
+	check_equal(10, spun);
 }
 
 static void one_long_wait_does_not_end_spinning(void **state)
@@ -249,6 +262,7 @@ int main(void)
 		promise(a_wait_shorter_than_its_spin_is_over_without_a_sleep),
 		promise(the_spin_asked_for_is_the_spin_used),
 		promise(the_default_spin_follows_the_waits_within_its_bound),
+		promise(waits_beyond_the_bound_are_not_spun_for_but_now_and_then),
 		promise(one_long_wait_does_not_end_spinning),
 		promise(one_cpu_is_no_place_to_spin),
 		promise(a_deadline_counts_from_the_first_look),
