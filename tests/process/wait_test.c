@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Waiting: time-outs of every kind, wake-ups in both directions, signals, and waiting for a counterpart. */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
@@ -369,6 +370,55 @@ static void who_finds_nothing_wakes_a_producer_that_hopes_for_more(void **state)
 	end_full(sent);
 }
 
+static void *wait_for_the_last(void *nothing)
+{
+	check_equal(FULL, take(consumer));
+	return nothing;
+}
+
+static void any_room_is_enough_while_consumers_sleep(void **state)
+{
+	const struct sluice_message *messages[FULL];
+	struct tally *sent = fill_and_hold(messages);
+	pthread_t receiver;
+
+	(void)state;
+	check_result(0, pthread_create(&receiver, NULL, wait_for_the_last, NULL));
+	wait_until_asleep("tokens", SLUICE_ROLE_CONSUMER, 1);
+	release_range(messages, 0, 1); /* from another thread than the one that has looked in vain */
+	check_equal(1, wakeups_so_far().by_release);
+	check_result(0, pthread_join(receiver, NULL));
+	release_range(messages, 1, FULL);
+	end_full(sent);
+}
+
+static void looks_in_vain_wake_a_producer_that_waits_for_others_once(void **state)
+{
+	struct tally *sent = shared_memory(sizeof *sent);
+	const struct sluice_message *message;
+	struct sluice_consumer *second;
+
+	(void)state;
+	consumer = join_consumer("tokens",
+		CONSUMER(.channel = CHANNEL(.mode = SLUICE_BROADCAST, .depth = FULL, .expected_consumers = 2)));
+	process_start(send_one_too_many, sent, 0);
+	take_numbers(consumer, 0, FULL);
+	wait_until_asleep("tokens", SLUICE_ROLE_PRODUCER, 1);
+	for (int i = 0; i < 1000; i++) {
+		check_result(-EAGAIN, sluice_receive(consumer, 0, &message));
+		if (i % 100 == 0)
+			wait_until_asleep("tokens", SLUICE_ROLE_PRODUCER, 1);
+	}
+	check(wakeups_so_far().by_release <= 2);
+	second = join_consumer("tokens", NULL);
+	take_numbers(second, 0, FULL + 1);
+	check_equal(FULL, take(consumer));
+	tally_wait(sent, 1);
+	processes_finish();
+	check_result(0, sluice_consumer_close(second));
+	check_result(0, sluice_consumer_close(consumer));
+}
+
 static void room_that_was_not_worth_a_wake_up_is_found_when_time_is_over(void **state)
 {
 	const struct sluice_message *message;
@@ -474,6 +524,8 @@ int main(void)
 		promise(a_producer_is_woken_when_a_quarter_is_free_and_not_before),
 		promise(the_oldest_message_counts_though_it_is_released_last),
 		promise(who_finds_nothing_wakes_a_producer_that_hopes_for_more),
+		promise(any_room_is_enough_while_consumers_sleep),
+		promise(looks_in_vain_wake_a_producer_that_waits_for_others_once),
 		promise(room_that_was_not_worth_a_wake_up_is_found_when_time_is_over),
 		promise(a_signal_ends_every_wait_with_eintr_and_spoils_nothing),
 	};

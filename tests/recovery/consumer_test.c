@@ -207,6 +207,39 @@ static void a_consumer_that_is_never_idle_gets_them_too(void **state)
 	close_both();
 }
 
+static void a_consumer_that_is_never_idle_and_takes_batches_gets_them_too(void **state)
+{
+	struct scene *scene = new_scene();
+	const struct sluice_message *messages[8];
+	unsigned dead;
+	uint64_t begin_ns;
+	int64_t number = 100;
+	bool found = false;
+
+	(void)state;
+	producer = join_producer("tokens", PRODUCER(.channel = CHANNEL(.depth = 64)));
+	send_number(producer, 5);
+	dead = start_ready(hold_and_stay, scene, 1);
+	consumer = join_consumer("tokens", CONSUMER(.spin_ns = SLUICE_SPIN_ONLY));
+	send_numbers(producer, number, 24);
+	kill_hard(dead);
+	begin_ns = now_ns();
+	while (!found) {
+		int count = sluice_receive_batch(consumer, 8, 0, 0, 0, messages);
+
+		check(count > 0);
+		for (int i = 0; i < count; i++)
+			found |= number_of(messages[i]) == 5 && sluice_delivery_count(messages[i]) == 2;
+		check_result(0, sluice_release_batch(messages, (size_t)count));
+		send_numbers(producer, 24 + number, 8);
+		number += 8;
+		check(now_ns() - begin_ns < NOTICED);
+	}
+	while (sluice_receive_batch(consumer, 1, 0, 0, 0, messages) == 1)
+		check_result(0, sluice_release(messages[0]));
+	close_both();
+}
+
 static void send_ninth(void *shared, unsigned index)
 {
 	struct scene *scene = shared;
@@ -332,6 +365,7 @@ int main(void)
 		promise(messages_of_the_dead_stay_for_the_next_consumer_that_opens),
 		promise(a_consumer_that_sleeps_gets_them_without_being_told),
 		promise(a_consumer_that_is_never_idle_gets_them_too),
+		promise(a_consumer_that_is_never_idle_and_takes_batches_gets_them_too),
 		promise(a_producer_that_waits_for_room_goes_on_when_another_took_what_the_dead_held),
 		promise(payload_memory_that_the_dead_held_is_whole_again),
 		promise(what_was_released_before_a_death_does_not_come_again),
