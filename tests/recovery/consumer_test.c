@@ -2,6 +2,7 @@
 /* A consumer of a queue dies: what it held reaches another, and nobody else notices more than that. */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "deaths.h"
 
@@ -209,6 +210,7 @@ static void a_consumer_that_is_never_idle_gets_them_too(void **state)
 
 static void a_consumer_that_is_never_idle_and_takes_batches_gets_them_too(void **state)
 {
+	const struct timespec work = {.tv_nsec = MILLISECOND};
 	struct scene *scene = new_scene();
 	const struct sluice_message *messages[8];
 	unsigned dead;
@@ -217,11 +219,13 @@ static void a_consumer_that_is_never_idle_and_takes_batches_gets_them_too(void *
 	bool found = false;
 
 	(void)state;
-	producer = join_producer("tokens", PRODUCER(.channel = CHANNEL(.depth = 64)));
+	/* So deep that it is never full: a producer that waits for room because of the dead looks after them itself. */
+	producer = join_producer(
+		"tokens", PRODUCER(.channel = CHANNEL(.depth = 1 << 17), .sample_rate_hz = SLUICE_STAMP_NONE));
 	send_number(producer, 5);
 	dead = start_ready(hold_and_stay, scene, 1);
 	consumer = join_consumer("tokens", CONSUMER(.spin_ns = SLUICE_SPIN_ONLY));
-	send_numbers(producer, number, 24);
+	send_numbers(producer, number, 64);
 	kill_hard(dead);
 	begin_ns = now_ns();
 	while (!found) {
@@ -231,9 +235,10 @@ static void a_consumer_that_is_never_idle_and_takes_batches_gets_them_too(void *
 		for (int i = 0; i < count; i++)
 			found |= number_of(messages[i]) == 5 && sluice_delivery_count(messages[i]) == 2;
 		check_result(0, sluice_release_batch(messages, (size_t)count));
-		send_numbers(producer, 24 + number, 8);
+		send_numbers(producer, 64 + number, 8);
 		number += 8;
 		check(now_ns() - begin_ns < NOTICED);
+		nanosleep(&work, NULL);
 	}
 	while (sluice_receive_batch(consumer, 1, 0, 0, 0, messages) == 1)
 		check_result(0, sluice_release(messages[0]));

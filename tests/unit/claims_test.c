@@ -65,6 +65,24 @@ static void a_fresh_word_is_open_for_the_first_message_only(void **state)
 	check(!claims_is_done(&(uint64_t){0}, claims_lap(0, 4)));
 }
 
+static void the_short_way_is_for_what_was_released_a_lap_before_and_takes_the_same(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < COUNT_OF(laps); i++) {
+		const uint64_t held = claims_first(alice) | laps[i];
+		uint64_t word = word_of(laps[i] - 1, LAYOUT_RELEASED), other = word, long_way;
+
+		for (int ahead = -2; ahead <= 1; ahead++)
+			for (unsigned k = LAYOUT_RELEASED; k <= LAYOUT_SET_ASIDE; k++)
+				check((ahead == -1 && k == LAYOUT_RELEASED) ==
+					claims_is_fresh(word_of(laps[i] + (uint32_t)ahead, k), laps[i]));
+		check(!claims_take_fresh(&word, word + 1, held));
+		check(claims_take_fresh(&word, word, held));
+		check(claims_take(&other, other, laps[i], alice, &long_way));
+		check_equal(long_way, word);
+	}
+}
+
 static void only_released_and_set_aside_messages_of_that_lap_are_done(void **state)
 {
 	(void)state;
@@ -406,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		promise(each_state_of_each_lap_looks_as_it_is),
 		promise(a_fresh_word_is_open_for_the_first_message_only),
+		promise(the_short_way_is_for_what_was_released_a_lap_before_and_takes_the_same),
 		promise(only_released_and_set_aside_messages_of_that_lap_are_done),
 		promise(taking_records_who_has_it),
 		promise(the_second_of_two_takers_gets_nothing),
