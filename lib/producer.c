@@ -466,21 +466,24 @@ static void unshrink(struct sluice_producer *producer)
 	message->reserved.shrunk = false;
 }
 
-/* Dimensions of all tensors, then where they start in units of 64 bytes: into the head, or before the payload. */
-static void write_words(const struct sluice_message *message, struct layout_descriptor_head *head, uint64_t *wide)
+/* Into the head: dimensions of all tensors, then where the second and those after it start, in units of 64 bytes. */
+static void write_dims(const struct sluice_message *message, uint32_t dims[LAYOUT_DIMS])
 {
-	uint32_t word = 0;
 	for (uint32_t i = 0; i < message->tensor_count; i++)
-		for (uint32_t k = 0; k < message->tensors[i].ndim; k++, word++)
-			if (wide != NULL)
-				wide[word] = (uint64_t)message->tensors[i].shape[k];
-			else
-				head->dims[word] = (uint32_t)message->tensors[i].shape[k];
-	for (uint32_t i = wide != NULL ? 0 : 1; i < message->tensor_count; i++, word++)
-		if (wide != NULL)
-			wide[word] = message->reserved.offsets[i] / LAYOUT_UNIT;
-		else
-			head->dims[word] = (uint32_t)(message->reserved.offsets[i] / LAYOUT_UNIT);
+		for (uint32_t k = 0; k < message->tensors[i].ndim; k++)
+			*dims++ = (uint32_t)message->tensors[i].shape[k];
+	for (uint32_t i = 1; i < message->tensor_count; i++)
+		*dims++ = (uint32_t)(message->reserved.offsets[i] / LAYOUT_UNIT);
+}
+
+/* Before the payload, where they do not fit: dimensions of all tensors, then where each starts. */
+static void write_wide(const struct sluice_message *message, uint64_t *words)
+{
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		for (uint32_t k = 0; k < message->tensors[i].ndim; k++)
+			*words++ = (uint64_t)message->tensors[i].shape[k];
+	for (uint32_t i = 0; i < message->tensor_count; i++)
+		*words++ = message->reserved.offsets[i] / LAYOUT_UNIT;
 }
 
 /* How far the message reaches after its tensors were shrunk. */
@@ -504,7 +507,7 @@ static struct lane_words describe(const struct sluice_producer *producer)
 			 (producer->plan.wide ? LAYOUT_DIMS_IN_PAYLOAD : 0),
 	};
 	if (!producer->plan.wide)
-		write_words(&producer->message, &head, NULL);
+		write_dims(&producer->message, head.dims);
 	return lane_words_of(&head);
 }
 
@@ -569,7 +572,7 @@ static COLD int reserve_properly(struct sluice_producer *producer, const struct 
 		return error;
 	if (producer->message.reserved.shrunk)
 		unshrink(producer);
-	struct lane_room room;
+	struct lane_room room = {0};
 	if (!find_room(producer, producer->plan.bytes, &room)) {
 		error = wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
 		if (error != 0)
@@ -591,7 +594,7 @@ int sluice_reserve(struct sluice_producer *producer, const struct sluice_tensor_
 	if (error != 0)
 		return error;
 	atomic_prefetch_write(lane_writer_descriptor(&producer->writer)); /* it travels while this call works */
-	struct lane_room room;
+	struct lane_room room = {0};
 	if (LIKELY(message_state(&producer->message) == MESSAGE_NONE && specs != NULL) &&
 		LIKELY(repeats_last(producer, specs, count) && !producer->message.reserved.shrunk) &&
 		LIKELY(lane_writer_find_room(&producer->writer, producer->plan.bytes, &room)) &&
@@ -628,8 +631,7 @@ static struct lane_words describe_again(const struct sluice_producer *producer)
 {
 	const struct sluice_message *message = &producer->message;
 	if (producer->plan.wide)
-		write_words(
-			message, NULL, (uint64_t *)(void *)(producer->writer.payload + message->reserved.room.offset));
+		write_wide(message, (uint64_t *)(void *)(producer->writer.payload + message->reserved.room.offset));
 	return describe(producer);
 }
 

@@ -53,7 +53,7 @@ struct sluice_consumer_options {
 	uint32_t quantum_messages; /* messages taken from one lane before the next has its turn; default 32 */
 	uint32_t pad;
 	uint64_t quantum_bytes; /* bytes likewise; default 1 MiB */
-	int64_t spin_ns;        /* spin before a sleep; default: learnt, up to 50 us; SLUICE_NO_SPIN, SLUICE_SPIN_ONLY */
+	int64_t spin_ns; /* spin before a sleep; default: learnt, up to 50 us; SLUICE_NO_SPIN, SLUICE_SPIN_ONLY */
 };
 
 /* Who wrote what could not be read: see sluice_consumer_fault. */
