@@ -123,13 +123,14 @@ static inline void lane_writer_publish(struct lane_writer *writer, const struct 
 	writer->offset = bytes > 0 ? room.offset + bytes : writer->offset;
 
 	any_word *head = (any_word *)&descriptor->head;
-	head[1] = correlation_id;
-	head[2] = ticket;
-	head[3] = words->payload_bytes;
-	head[4] = words->place;
-	head[5] = words->dims[0];
-	head[6] = words->dims[1];
-	head[7] = words->dims[2];
+	/* relaxed: before P1; atomic at all, because consumers look at some of them before they have claimed the message */
+	atomic_store_relaxed(&head[1], correlation_id);
+	atomic_store_relaxed(&head[2], ticket);
+	atomic_store_relaxed(&head[3], words->payload_bytes);
+	atomic_store_relaxed(&head[4], words->place);
+	atomic_store_relaxed(&head[5], words->dims[0]);
+	atomic_store_relaxed(&head[6], words->dims[1]);
+	atomic_store_relaxed(&head[7], words->dims[2]);
 	writer->head++;
 	/*
 	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs

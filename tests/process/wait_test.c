@@ -397,6 +397,7 @@ static void looks_in_vain_wake_a_producer_that_waits_for_others_once(void **stat
 	struct tally *sent = shared_memory(sizeof *sent);
 	const struct sluice_message *message;
 	struct sluice_consumer *second;
+	uint64_t before;
 
 	(void)state;
 	consumer = join_consumer("tokens",
@@ -404,12 +405,13 @@ static void looks_in_vain_wake_a_producer_that_waits_for_others_once(void **stat
 	process_start(send_one_too_many, sent, 0);
 	take_numbers(consumer, 0, FULL);
 	wait_until_asleep("tokens", SLUICE_ROLE_PRODUCER, 1);
+	before = wakeups_so_far().by_release; /* while they were taken, a full lane may have had its producer asleep */
 	for (int i = 0; i < 1000; i++) {
 		check_result(-EAGAIN, sluice_receive(consumer, 0, &message));
 		if (i % 100 == 0)
 			wait_until_asleep("tokens", SLUICE_ROLE_PRODUCER, 1);
 	}
-	check(wakeups_so_far().by_release <= 2);
+	check(wakeups_so_far().by_release <= before + 1);
 	second = join_consumer("tokens", NULL);
 	take_numbers(second, 0, FULL + 1);
 	check_equal(FULL, take(consumer));
