@@ -26,7 +26,9 @@ static int produce(struct link *link)
 		if (error)
 			return side_fail(side, error, "sluice_reserve");
 		payload_fill(sluice_data(message, 0), link->count, (uint32_t)i);
-		error = sluice_publish(message);
+		bool last = side->of->batch <= 1 || (i + 1) % side->of->batch == 0 || i + 1 == side_total(side);
+
+		error = last ? sluice_publish(message) : sluice_publish_more(message);
 		if (error)
 			return side_fail(side, error, "sluice_publish");
 	}

@@ -39,6 +39,27 @@ static inline bool atomic_swap_exact(uint64_t *word, uint64_t expected, uint64_t
 #endif
 #endif
 
+/*
+ * atomic_swap_exact of two neighbouring words at once, the first aligned to 16 bytes: both or none. False, and nothing
+ * stored, also on machines and in builds that cannot: callers then swap one by one.
+ */
+static inline bool atomic_swap_pair_exact(
+	uint64_t *words, uint64_t expected0, uint64_t expected1, uint64_t desired0, uint64_t desired1)
+{
+#if defined(__x86_64__) && !defined(ATOMIC_CHECKED_BY_THREAD_SANITIZER)
+	/* Not the builtin, which calls a library that takes locks of this process alone. It costs what one word costs. */
+	bool swapped;
+	__asm__ __volatile__("lock; cmpxchg16b %1"
+			     : "=@ccz"(swapped), "+m"(*(uint64_t(*)[2])words), "+a"(expected0), "+d"(expected1)
+			     : "b"(desired0), "c"(desired1)
+			     : "memory");
+	return swapped;
+#else
+	(void)words, (void)expected0, (void)expected1, (void)desired0, (void)desired1;
+	return false;
+#endif
+}
+
 /* Orders every access before it against every access after it, also a store against a later load. */
 static inline void atomic_fence_full(void)
 {

@@ -93,6 +93,20 @@ static inline bool claims_take_fresh(uint64_t *word, uint64_t seen, uint64_t hel
 	return atomic_swap_exact(word, seen, held); /* K1: as in claims_take */
 }
 
+/* True if one instruction can swap this word and the next: they lie in one unit of 16 bytes. */
+static inline bool claims_begins_pair(const uint64_t *word)
+{
+	return (uintptr_t)word % 16 == 0;
+}
+
+/* claims_take_fresh for two words of which the first begins a pair: both or none. False also where that is not to be had. */
+static inline bool claims_take_fresh_pair(
+	uint64_t *words, uint64_t seen0, uint64_t seen1, uint64_t held0, uint64_t held1)
+{
+	PLANT_SINGLY();
+	return atomic_swap_pair_exact(words, seen0, seen1, held0, held1); /* K1: as in claims_take, twice */
+}
+
 /* The word that `held` becomes when its holder is done with it. */
 static inline uint64_t claims_released(uint64_t held)
 {
@@ -105,6 +119,14 @@ static inline bool claims_release(uint64_t *word, uint64_t held)
 	PLANT_PLAIN_RELEASE(word, held);
 	/* K2: release, pairs with K3 in claims_is_done: the holder's reads of the payload come before the producer's reuse */
 	return atomic_swap_exact(word, held, claims_released(held));
+}
+
+/* The same for two words of which the first begins a pair: both or none. False also where that is not to be had. */
+static inline bool claims_release_pair(uint64_t *words, uint64_t held0, uint64_t held1)
+{
+	PLANT_SINGLY();
+	/* K2: as in claims_release, twice */
+	return atomic_swap_pair_exact(words, held0, held1, claims_released(held0), claims_released(held1));
 }
 
 /* Gives back what `held` took, to be taken by another; a clean return does not count as a delivery. False as above. */

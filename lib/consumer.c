@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/param.h>
 
 #include "atomic.h"
 #include "clock.h"
@@ -196,6 +197,45 @@ static uint64_t batch_bytes(const struct sluice_message *message)
 	return bytes;
 }
 
+/* So many messages at most are looked at before the first of them is claimed. */
+#define RUN_MOST 32
+
+/* How many messages of `bytes` bytes each fit into `room`. */
+static uint64_t fitting(uint64_t room, uint64_t bytes)
+{
+	return bytes != 0 ? room / bytes : RUN_MOST;
+}
+
+/* consumer_take_at_once for several messages of a queue: at most `most`, and of `budget` bytes. Returns how many. */
+static size_t take_run(
+	struct sluice_consumer *consumer, uint64_t budget, size_t most, const struct sluice_message **ret_messages)
+{
+	struct consumer_lane *lane = consumer->at_once;
+	if (consumer->received_messages >= consumer->at_once_until || lane->broadcast)
+		return 0;
+	uint64_t bytes = lane->last_words.payload_bytes;
+	uint64_t allowed = consumer->at_once_until - consumer->received_messages;
+	allowed = MIN(allowed, MIN((uint64_t)most, RUN_MOST));
+	if (consumer->received_bytes >= consumer->turn_until_bytes)
+		return 0;
+	allowed = MIN(allowed, fitting(consumer->turn_until_bytes - consumer->received_bytes - 1, bytes));
+	allowed = MIN(allowed, fitting(budget, bytes));
+	uint32_t row = allowed != 0 ? message_pool_row(&consumer->pool, (uint32_t)allowed) : 0;
+	if (row == 0)
+		return 0;
+	struct sluice_message *const *messages = &consumer->pool.messages[consumer->pool.hint];
+	uint32_t taken = consumer_lane_take_run(lane, messages, row);
+	if (taken == 0)
+		return 0;
+	consumer->pool.hint += taken - 1;
+	for (uint32_t i = 0; i < taken; i++) {
+		message_set_state(messages[i], MESSAGE_HELD);
+		ret_messages[i] = messages[i];
+	}
+	consumer_count(consumer, taken, taken * bytes);
+	return taken;
+}
+
 int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, uint64_t max_bytes, int64_t linger_ns,
 	int64_t timeout_ns, const struct sluice_message **ret_messages)
 {
@@ -205,19 +245,32 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 	if (error != 0)
 		return error;
 	message_pool_rewind(&consumer->pool);
-	int result = sluice_receive(consumer, timeout_ns, &ret_messages[0]);
-	if (result < 0)
-		return result;
-
+	uint64_t left = max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
+	size_t count = take_run(consumer, left, max_messages, ret_messages);
+	int result = 0;
+	if (count == 0) {
+		result = sluice_receive(
+			consumer, timeout_ns, &ret_messages[0]); /* the first one may be over the limit */
+		if (result < 0)
+			return result;
+		count = 1;
+	}
 	if (ret_messages[0]->deliveries > 1)
 		return 1; /* alone: see take */
-	uint64_t left = max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
+
 	struct waiter waiter = waiter_for(linger_ns, spin_budget(&consumer->spin));
-	size_t count = 1;
+	size_t counted = 0; /* messages whose bytes are no longer in `left` */
 	while (count < max_messages) {
-		uint64_t taken = max_bytes != 0 ? batch_bytes(ret_messages[count - 1]) : 0;
-		left = taken < left ? left - taken : 0;
-		if (LIKELY(consumer_take_at_once(consumer, left, &ret_messages[count]))) {
+		for (; max_bytes != 0 && counted < count; counted++) {
+			uint64_t taken = batch_bytes(ret_messages[counted]);
+			left = taken < left ? left - taken : 0;
+		}
+		size_t more = take_run(consumer, left, max_messages - count, &ret_messages[count]);
+		if (LIKELY(more != 0)) {
+			count += more;
+			continue;
+		}
+		if (consumer_take_at_once(consumer, left, &ret_messages[count])) {
 			count++;
 			continue;
 		}
@@ -311,13 +364,61 @@ int sluice_release(const struct sluice_message *const_message)
 	return let_go(message, true);
 }
 
+/* True if `message` is held, of the same consumer and lane as `first`, and its release needs nothing but its claim word. */
+static inline bool releases_like(const struct sluice_message *message, const struct sluice_message *first)
+{
+	return message != NULL && message->handle == first->handle && message_state(message) == MESSAGE_HELD &&
+	       message->held.lane == first->held.lane && (message->flags & LAYOUT_STAMPED) == 0;
+}
+
+/* Releases `first`, and `second` unless that is NULL, in one swap if it can. Returns how many; 0: not `first` either. */
+static inline size_t swap_released(const struct sluice_message *first, const struct sluice_message *second)
+{
+	if (second != NULL && second->held.claim == first->held.claim + 1 && claims_begins_pair(first->held.claim) &&
+		claims_release_pair(first->held.claim, first->held.claimed, second->held.claimed))
+		return 2;
+	return claims_release(first->held.claim, first->held.claimed) ? 1 : 0;
+}
+
+/*
+ * Releases the messages at the front that are of one queue's lane and need nothing special, and looks once for all of them
+ * whom it concerns. Returns how many; 0: have sluice_release find out about the first.
+ */
+static size_t release_run(const struct sluice_message *const *messages, size_t count)
+{
+	const struct sluice_message *first = messages[0];
+	if (first == NULL || handle_check(first->handle) != 0 || message_state(first) != MESSAGE_HELD ||
+		first->held.lane->broadcast || !releases_like(first, first))
+		return 0;
+	size_t released = 0;
+	while (released < count && releases_like(messages[released], first)) {
+		bool both = released + 1 < count && releases_like(messages[released + 1], first);
+		size_t more = swap_released(messages[released], both ? messages[released + 1] : NULL);
+		if (more == 0)
+			break;
+		released += more;
+	}
+	if (released == 0)
+		return 0;
+	/* The last one is kept longest: while it is held the lane cannot go. */
+	for (size_t i = 0; i + 1 < released; i++)
+		message_set_state((struct sluice_message *)(uintptr_t)messages[i], MESSAGE_NONE);
+	let_go((struct sluice_message *)(uintptr_t)messages[released - 1], true);
+	return released;
+}
+
 int sluice_release_batch(const struct sluice_message *const *messages, size_t count)
 {
 	if (messages == NULL && count > 0)
 		return -EINVAL;
 	int first_error = 0;
-	for (size_t i = 0; i < count; i++) {
-		int error = sluice_release(messages[i]);
+	for (size_t i = 0; i < count;) {
+		size_t released = release_run(&messages[i], count - i);
+		if (LIKELY(released != 0)) {
+			i += released;
+			continue;
+		}
+		int error = sluice_release(messages[i++]);
 		first_error = first_error != 0 ? first_error : error;
 	}
 	return first_error;

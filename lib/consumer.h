@@ -113,14 +113,20 @@ int consumer_peek(struct sluice_consumer *consumer);
 
 /* ---- the common course, without a call ---- */
 
-/* Hands a message of `bytes` bytes to the caller. */
-static inline void consumer_account(struct sluice_consumer *consumer, struct sluice_message *message, uint64_t bytes)
+/* Counts messages that are handed to the caller, of `bytes` bytes together. */
+static inline void consumer_count(struct sluice_consumer *consumer, uint64_t messages, uint64_t bytes)
 {
-	consumer->received_messages++;
+	consumer->received_messages += messages;
 	consumer->received_bytes += bytes;
 	struct layout_consumer_page *page = consumer->page;
 	atomic_store_relaxed(&page->received_messages, consumer->received_messages); /* relaxed: a figure for people */
 	atomic_store_relaxed(&page->received_bytes, consumer->received_bytes);       /* relaxed: likewise */
+}
+
+/* Hands a message of `bytes` bytes to the caller. */
+static inline void consumer_account(struct sluice_consumer *consumer, struct sluice_message *message, uint64_t bytes)
+{
+	consumer_count(consumer, 1, bytes);
 	message_set_state(message, MESSAGE_HELD);
 }
 

@@ -300,6 +300,55 @@ static enum consumer_lane_found take_queue(
 	return LANE_FOUND;
 }
 
+/* How many of the next messages are there, look like the last one and have a handle. They are described in those. */
+static uint32_t see_run(const struct consumer_lane *lane, struct sluice_message *const *messages, uint32_t most)
+{
+	for (uint32_t i = 0; i < most; i++) {
+		struct consumer_lane_sight sight;
+		if (!consumer_lane_sees(lane, lane->next + i, messages[i], &sight))
+			return i;
+		consumer_lane_fill(lane, lane->next + i, &sight, messages[i]);
+	}
+	return most;
+}
+
+/* Claims message `sequence`, and the one behind it too if `both` and the words allow it. Returns how many. */
+static uint32_t claim_next(
+	struct consumer_lane *lane, uint64_t sequence, struct sluice_message *const *messages, bool both)
+{
+	uint32_t lap = claims_lap(sequence, lane->reader.depth_shift);
+	uint64_t held = lane->claimed_first | lap;
+	uint64_t *claim = consumer_lane_claim(lane, sequence);
+	uint64_t seen = atomic_load_acquire(claim); /* C2: as in peek_queue */
+	if (!claims_is_fresh(seen, lap))
+		return 0;
+	messages[0]->held.claim = claim;
+	messages[0]->held.claimed = held;
+	if (both && claims_begins_pair(claim)) {                  /* depths are even, so both are of one lap */
+		uint64_t second = atomic_load_acquire(&claim[1]); /* C2: as in peek_queue */
+		messages[1]->held.claim = &claim[1];
+		messages[1]->held.claimed = held;
+		if (claims_is_fresh(second, lap) && claims_take_fresh_pair(claim, seen, second, held, held))
+			return 2;
+	}
+	return claims_take_fresh(claim, seen, held) ? 1 : 0;
+}
+
+uint32_t consumer_lane_take_run(struct consumer_lane *lane, struct sluice_message *const *messages, uint32_t most)
+{
+	uint32_t there = see_run(lane, messages, most);
+	uint32_t taken = 0;
+	while (taken < there) {
+		uint32_t more = claim_next(lane, lane->next + taken, &messages[taken], there - taken > 1);
+		if (more == 0)
+			break; /* somebody else has it, or had it before */
+		taken += more;
+	}
+	lane->next += taken;
+	lane->bytes = lane->last_words.payload_bytes;
+	return taken;
+}
+
 static bool advance(struct consumer_lane *lane, uint64_t released, uint64_t *ret_oldest);
 
 static enum consumer_lane_found take_broadcast(

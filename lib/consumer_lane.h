@@ -102,30 +102,66 @@ static inline uint64_t *consumer_lane_claim(const struct consumer_lane *lane, ui
 	return &lane->claims->u.claims[sequence & (lane->reader.depth - 1)];
 }
 
+/* What a look at the next message came to: all of its head that may differ from the last one's. */
+struct consumer_lane_sight {
+	const struct layout_descriptor *descriptor;
+	uint64_t place;
+	uint64_t correlation_id;
+};
+
 /*
- * The common course of peek and take in one: the next message is there, nobody had it before, and it looks like the last
- * one, which `message` described. False, and nothing was changed, if it is not so: then those two find out. The description
- * is read before the claim, each word once, and used after it: the claim's success proves that until then nobody could
- * write there. Calls nothing, so that whoever includes it needs no stack.
+ * True if message `sequence` is there and looks like the last one, which `message` described. The description is read
+ * before the claim, each word once, and used after it: the claim's success proves that until then nobody could write there.
  */
-static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t budget, struct sluice_message *message)
+static inline bool consumer_lane_sees(const struct consumer_lane *lane, uint64_t sequence,
+	const struct sluice_message *message, struct consumer_lane_sight *ret_sight)
 {
-	uint64_t sequence = lane->next;
 	uint64_t index = sequence & (lane->reader.depth - 1);
 	const struct layout_descriptor *descriptor = &lane->reader.data->descriptors[index];
 	/* C1: as in lane_reader_look */
 	if (atomic_load_acquire(&descriptor->head.sequence) != sequence + 1)
 		return false;
 	__builtin_prefetch(descriptor->payload); /* the rest of a small message travels while it is being claimed */
-	uint64_t bytes = lane->last_words.payload_bytes;
-	uint64_t place;
-	if (message->held.shape != lane->shape || bytes > budget ||
-		!lane_reader_repeats(descriptor, &lane->last_words, &place) || (uint32_t)place >= lane->places)
+	if (message->held.shape != lane->shape ||
+		!lane_reader_repeats(descriptor, &lane->last_words, &ret_sight->place) ||
+		(uint32_t)ret_sight->place >= lane->places)
 		return false;
-	uint64_t correlation_id = atomic_load_relaxed(&descriptor->head.correlation_id); /* relaxed: after C1 */
+	ret_sight->descriptor = descriptor;
+	ret_sight->correlation_id = atomic_load_relaxed(&descriptor->head.correlation_id); /* relaxed: after C1 */
+	return true;
+}
+
+/* Makes the handle that of message `sequence`, as it was seen: all but its claim and state. */
+static inline void consumer_lane_fill(const struct consumer_lane *lane, uint64_t sequence,
+	const struct consumer_lane_sight *sight, struct sluice_message *message)
+{
+	message->descriptor = sight->descriptor;
+	message->sequence = sequence;
+	message->correlation_id = sight->correlation_id;
+	message->flags = LANE_PLACE_FLAGS(sight->place);
+	message->deliveries = 1;
+	const uint8_t *base = (message->flags & LAYOUT_PAYLOAD_INLINE) != 0
+				      ? sight->descriptor->payload
+				      : lane->reader.payload + (uint64_t)(uint32_t)sight->place * LAYOUT_UNIT;
+	message->tensors[0].data = base + lane->offsets[0];
+	for (uint32_t i = 1; i < message->tensor_count; i++)
+		message->tensors[i].data = base + lane->offsets[i];
+}
+
+/*
+ * The common course of peek and take in one: the next message is there, nobody had it before, and it looks like the last
+ * one. False, and nothing was changed, if it is not so: then those two find out. Calls nothing, so that whoever includes
+ * it needs no stack.
+ */
+static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t budget, struct sluice_message *message)
+{
+	uint64_t sequence = lane->next;
+	struct consumer_lane_sight sight;
+	if (lane->last_words.payload_bytes > budget || !consumer_lane_sees(lane, sequence, message, &sight))
+		return false;
 	if (!lane->broadcast) {
 		uint32_t lap = claims_lap(sequence, lane->reader.depth_shift);
-		uint64_t *claim = &lane->claims->u.claims[index];
+		uint64_t *claim = consumer_lane_claim(lane, sequence);
 		uint64_t seen = atomic_load_acquire(claim); /* C2: as in peek_queue */
 		uint64_t held = lane->claimed_first | lap;
 		if (!claims_is_fresh(seen, lap) || !claims_take_fresh(claim, seen, held))
@@ -137,20 +173,16 @@ static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t 
 	}
 
 	lane->next = sequence + 1;
-	lane->bytes = bytes;
-	message->descriptor = descriptor;
-	message->sequence = sequence;
-	message->correlation_id = correlation_id;
-	message->flags = LANE_PLACE_FLAGS(place);
-	message->deliveries = 1;
-	const uint8_t *base = (message->flags & LAYOUT_PAYLOAD_INLINE) != 0
-				      ? descriptor->payload
-				      : lane->reader.payload + (uint64_t)(uint32_t)place * LAYOUT_UNIT;
-	message->tensors[0].data = base + lane->offsets[0];
-	for (uint32_t i = 1; i < message->tensor_count; i++)
-		message->tensors[i].data = base + lane->offsets[i];
+	lane->bytes = lane->last_words.payload_bytes;
+	consumer_lane_fill(lane, sequence, &sight, message);
 	return true;
 }
+
+/*
+ * The same for up to `most` messages of a queue in a row, with a free handle for each, two claims at a time where that can
+ * be. All are looked at before the first is claimed, so that their lines travel at the same time. Returns how many.
+ */
+uint32_t consumer_lane_take_run(struct consumer_lane *lane, struct sluice_message *const *messages, uint32_t most);
 
 /* What a release brought about. */
 struct lane_release {

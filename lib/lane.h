@@ -111,10 +111,11 @@ static inline bool lane_writer_find_room(const struct lane_writer *writer, uint6
 
 /*
  * Publishes the message whose descriptor's payload and annex are filled: writes the rest of its head, then its sequence
- * number. `bytes` is what the message takes of the payload ring, a multiple of the alignment. Ends with a full fence.
+ * number. `bytes` is what the message takes of the payload ring, a multiple of the alignment. Ends with a full fence
+ * unless `more` says that the caller does not look for sleepers now.
  */
 static inline void lane_writer_publish(struct lane_writer *writer, const struct lane_words *words,
-	uint64_t correlation_id, uint64_t ticket, struct lane_room room, uint64_t bytes)
+	uint64_t correlation_id, uint64_t ticket, struct lane_room room, uint64_t bytes, bool more)
 {
 	struct layout_descriptor *descriptor = lane_writer_descriptor(writer);
 	uint64_t taken = bytes > 0 ? room.skipped + bytes : 0;
@@ -132,6 +133,10 @@ static inline void lane_writer_publish(struct lane_writer *writer, const struct 
 	atomic_store_relaxed(&head[6], words->dims[1]);
 	atomic_store_relaxed(&head[7], words->dims[2]);
 	writer->head++;
+	if (more) {
+		atomic_store_release(&descriptor->head.sequence, writer->head); /* P1: as below, but for the fence */
+		return;
+	}
 	/*
 	 * P1: publish, pairs with C1 in lane_reader_look. An exchange, because with it the full fence below costs
 	 * nothing more on x86, which is less than a store and a fence.

@@ -90,6 +90,18 @@ static inline struct sluice_message *message_pool_next(struct message_pool *pool
 	return pool->messages[hint];
 }
 
+/* How many handles in a row are free, at most `most`, from the one that message_pool_next would give; 0 if that has none. */
+static inline uint32_t message_pool_row(struct message_pool *pool, uint32_t most)
+{
+	if (message_pool_next(pool) == NULL)
+		return 0;
+	uint32_t row = 1;
+	most = most < pool->count - pool->hint ? most : pool->count - pool->hint;
+	while (row < most && message_state(pool->messages[pool->hint + row]) == MESSAGE_NONE)
+		row++;
+	return row;
+}
+
 /* Starts over at the first handle if that is free: those of a batch after a batch are the same ones, still in the cache. */
 static inline void message_pool_rewind(struct message_pool *pool)
 {

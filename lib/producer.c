@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Producers: a lane of one's own, one reservation at a time, waiting for room. */
+/* Producers: a lane of one's own, one reservation at a time, publishing. */
 #include "producer.h"
 
 #include <errno.h>
@@ -23,28 +23,6 @@
 #include "stats.h"
 #include "tensor.h"
 #include "waiter.h"
-
-struct sluice_producer {
-	struct handle handle;
-	struct channel channel;
-	struct lane_objects objects;
-	struct lane_writer writer;
-	struct layout_claims *claims;
-	struct layout_lane_stats *stats;
-	struct sampler sampler;
-	struct spin spin;
-	uint32_t last_schema;
-	struct lane_words words; /* what the head of the last reservation says, if it is not shrunk */
-	uint64_t place;          /* words.place but for the unit and what travels beside */
-	bool broadcast;
-	bool ordered;
-	bool report_gone;
-	struct sampler liveness;       /* when a producer that never waits looks after the others */
-	struct recover_watch watch;    /* for messages held too long */
-	struct sluice_message message; /* the one reservation */
-	struct plan plan;              /* of the last reservation, which the next one often repeats */
-	bool has_plan;
-};
 
 /* ---- open and close ---- */
 
@@ -156,207 +134,6 @@ int sluice_producer_open(
 	handle_publish(&producer->handle);
 	*ret_producer = producer;
 	return 0;
-}
-
-/* ---- room ---- */
-
-/*
- * The oldest message that some consumer still needs. All of them while nobody is there, except what departed consumers
- * had released; one that is in the channel but has not yet looked at this lane needs everything.
- */
-static uint64_t broadcast_oldest(const struct sluice_producer *producer)
-{
-	const struct lane_writer *writer = &producer->writer;
-	uint64_t oldest = lane_table_oldest(producer->channel.control, producer->claims, writer->tail);
-	if (oldest == LANE_TABLE_NOBODY)
-		/* B4: after J3, pairs with B2 in consumer_lane_depart */
-		oldest = atomic_load_acquire(&producer->claims->departed.value);
-	/* Whatever consumers wrote, it stays between what is free already and what was published. */
-	if (oldest < writer->tail)
-		return writer->tail;
-	return oldest < writer->head ? oldest : writer->head;
-}
-
-static bool is_assembled(const struct sluice_producer *producer)
-{
-	/* A2: before J3, pairs with A1 in note_assembly: whoever sees it sees the bits of all who made it true */
-	return producer->channel.config.expected_consumers == 0 ||
-	       atomic_load_acquire(&producer->channel.control->epochs.assembled) != 0;
-}
-
-static bool reclaim_broadcast(struct sluice_producer *producer)
-{
-	struct lane_writer *writer = &producer->writer;
-	if (!is_assembled(producer))
-		return false;
-	uint64_t oldest = broadcast_oldest(producer);
-	if (oldest == writer->tail)
-		return false;
-	/*
-	 * A consumer that joins now reads the tail, writes its cursor there, and reads the tail again after a full
-	 * fence (J1). With a full fence between our tail and our second look (J2), either it sees the new tail or we
-	 * see its cursor.
-	 */
-	lane_writer_announce_tail(writer, oldest);
-	atomic_fence_full(); /* J2: T1 before, the second look (J3, B3) after, pairs with J1 in move_cursor_to */
-	uint64_t again = broadcast_oldest(producer);
-	uint64_t tail = again < oldest ? again : oldest;
-	if (tail != oldest)
-		lane_writer_announce_tail(writer, tail); /* not confirmed: take it back */
-	bool found = tail != writer->tail;
-	lane_writer_free_to(writer, tail);
-	return found;
-}
-
-static bool reclaim_queue(struct sluice_producer *producer)
-{
-	struct lane_writer *writer = &producer->writer;
-	uint64_t tail = writer->tail;
-	while (tail != writer->head && claims_is_done(&producer->claims->u.claims[tail & (writer->depth - 1)],
-					       claims_lap(tail, writer->depth_shift)))
-		tail++;
-	if (tail == writer->tail)
-		return false;
-	PLANT_EARLY_TAIL(writer);
-	lane_writer_announce_tail(writer, tail);
-	lane_writer_free_to(writer, tail);
-	return true;
-}
-
-/* Takes back what consumers are done with; true if that was anything. */
-static bool reclaim(struct sluice_producer *producer)
-{
-	return producer->broadcast ? reclaim_broadcast(producer) : reclaim_queue(producer);
-}
-
-static bool find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room)
-{
-	if (LIKELY(lane_writer_find_room(&producer->writer, bytes, ret_room)))
-		return true;
-	return reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room);
-}
-
-/* What a producer that waits does for the channel now and then: it may be waiting for the dead. */
-static void look_after_others(struct sluice_producer *producer, uint64_t now_ns)
-{
-	struct channel *channel = &producer->channel;
-	bool due = now_ns >= channel->liveness_due_ns;
-	peers_look_after(channel, now_ns);
-	if (!due || producer->broadcast || channel->config.take_back_ns == 0)
-		return;
-	struct lane_table table = channel_lane_table(channel);
-	struct lane_key key = {channel->slot, channel->incarnation};
-	(void)recover_overdue(&table, key, &producer->objects, &producer->watch, now_ns, channel->config.take_back_ns,
-		channel->config.max_deliveries); /* out of memory: consumers look too */
-}
-
-/* One that only ever asks whether there is room looks after the others all the same, by a clock that it seldom reads. */
-static void look_after_if_due(struct sluice_producer *producer)
-{
-	if (!sampler_is_due(&producer->liveness))
-		return;
-	uint64_t now_ns = clock_monotonic_ns();
-	sampler_stamped(&producer->liveness, now_ns);
-	look_after_others(producer, now_ns);
-}
-
-/* What it says before it arms its bell: not each byte that becomes free is worth a wake-up. */
-static void say_enough(struct sluice_producer *producer, uint64_t bytes)
-{
-	lane_writer_say_enough(&producer->writer, lane_writer_enough(&producer->writer, bytes));
-}
-
-void producer_before_sleep(struct sluice_producer *producer)
-{
-	struct layout_control *control = producer->channel.control;
-	stats_add(&producer->stats->stalls, 1);
-	/*
-	 * Consumers that linger over a batch must not wait for more from a producer that waits for them. The event is
-	 * the armed bell, and its fence (D2) is this look's D3.
-	 */
-	doorbell_ring_all(control->bells, &control->sleeping_consumers);
-}
-
-static int wait_for_room(
-	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
-{
-	struct waiter waiter = waiter_for(timeout_ns, spin_budget(&producer->spin));
-	look_after_if_due(producer);
-	for (;;) {
-		enum waiter_next next = waiter_step(&waiter);
-		if (waiter.now_ns != 0)
-			look_after_others(producer, waiter.now_ns);
-		if (next == WAITER_SLEEP) {
-			say_enough(producer, bytes);
-			peers_arm(&producer->channel, producer->channel.bell);
-		}
-		/* Before the look (M2), which so sees all that those who are gone released (M1, X1). */
-		bool gone = producer->report_gone && peers_are_gone(&producer->channel);
-		/* Also when the time is over: there may be room that was not worth a wake-up. */
-		bool found = find_room(producer, bytes, ret_room);
-		if (next == WAITER_OVER && !found && !gone)
-			return deadline_error(&waiter.deadline);
-		if (found || gone) {
-			spin_learn_from(&producer->spin, &waiter);
-			if (next == WAITER_SLEEP)
-				doorbell_disarm(producer->channel.bell);
-			return found ? 0 : -EPIPE;
-		}
-		if (next == WAITER_SPIN) {
-			waiter_rest();
-			continue;
-		}
-		producer_before_sleep(producer);
-		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
-		if (error != 0)
-			return error == -ETIMEDOUT && find_room(producer, bytes, ret_room) ? 0 : error;
-		look_after_others(producer, waiter.now_ns);
-	}
-}
-
-/* ---- for a poller, which sleeps in a producer's place ---- */
-
-struct handle *producer_handle(struct sluice_producer *producer)
-{
-	return &producer->handle;
-}
-
-struct channel *producer_channel(struct sluice_producer *producer)
-{
-	return &producer->channel;
-}
-
-bool producer_reports_gone(const struct sluice_producer *producer)
-{
-	return producer->report_gone;
-}
-
-bool producer_can_hold(const struct sluice_producer *producer, uint64_t bytes)
-{
-	return bytes <= lane_writer_largest(&producer->writer);
-}
-
-/* Bytes of the payload ring that a poller asks for: see producer_has_room. */
-static uint64_t room_bytes(const struct sluice_producer *producer, uint64_t bytes)
-{
-	uint64_t last = producer->has_plan ? producer->plan.bytes : 0;
-	return bytes != 0 ? align_up(bytes, producer->writer.alignment) : last;
-}
-
-bool producer_has_room(struct sluice_producer *producer, uint64_t bytes)
-{
-	struct lane_room room;
-	return find_room(producer, room_bytes(producer, bytes), &room);
-}
-
-void producer_before_arming(struct sluice_producer *producer, uint64_t bytes)
-{
-	say_enough(producer, room_bytes(producer, bytes));
-}
-
-void producer_look_after(struct sluice_producer *producer, uint64_t now_ns)
-{
-	look_after_others(producer, now_ns);
 }
 
 /* ---- reserve ---- */
@@ -573,8 +350,8 @@ static COLD int reserve_properly(struct sluice_producer *producer, const struct 
 	if (producer->message.reserved.shrunk)
 		unshrink(producer);
 	struct lane_room room = {0};
-	if (!find_room(producer, producer->plan.bytes, &room)) {
-		error = wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
+	if (!producer_find_room(producer, producer->plan.bytes, &room)) {
+		error = producer_wait_for_room(producer, producer->plan.bytes, timeout_ns, &room);
 		if (error != 0)
 			return error;
 	}
@@ -635,22 +412,11 @@ static struct lane_words describe_again(const struct sluice_producer *producer)
 	return describe(producer);
 }
 
-/* Wakes whoever the message is for. */
-static COLD int wake_consumers(struct sluice_producer *producer)
-{
-	struct layout_control *control = producer->channel.control;
-	uint32_t woken;
-	if (producer->broadcast)
-		woken = doorbell_ring_all(control->bells, &control->sleeping_consumers);
-	else
-		woken = doorbell_ring_one(
-			control->bells, &control->sleeping_consumers, (uint32_t)producer->writer.head);
-	stats_add(&producer->stats->wakeups_sent, woken);
-	return 0;
-}
-
-/* Publishes the reservation, of which `words` says all but where it lies and what travels beside it. */
-static inline int hand_over(struct sluice_producer *producer, struct lane_words *words, uint64_t ticket)
+/*
+ * Publishes the reservation, of which `words` says all but where it lies and what travels beside it. `more`: another one
+ * follows, which looks for sleepers.
+ */
+static inline int hand_over(struct sluice_producer *producer, struct lane_words *words, uint64_t ticket, bool more)
 {
 	struct sluice_message *message = &producer->message;
 	struct lane_writer *writer = &producer->writer;
@@ -658,16 +424,19 @@ static inline int hand_over(struct sluice_producer *producer, struct lane_words 
 	bool inside = producer->plan.inside;
 	uint64_t bytes = inside ? 0 : align_up(words->payload_bytes, writer->alignment);
 	words->place = producer->place | LANE_PLACE(inside ? 0 : room.offset / LAYOUT_UNIT, 0, message->flags);
-	lane_writer_publish(writer, words, message->correlation_id, ticket, room, bytes);
+	lane_writer_publish(writer, words, message->correlation_id, ticket, room, bytes, more);
 	/* The next small message's payload; consumers have no business there until it is published. */
 	atomic_prefetch_write(lane_writer_descriptor(writer)->payload);
 
 	message_set_state(message, MESSAGE_NONE);
 	stats_add(&producer->stats->published_messages, 1);
 	stats_add(&producer->stats->published_bytes, words->payload_bytes);
+	producer->owes_look = more;
+	if (more)
+		return 0;
 	/* The publish ended with the full fence (D3) that this look needs. */
 	bool asleep = doorbell_is_armed(&producer->channel.control->sleeping_consumers);
-	return UNLIKELY(asleep) ? wake_consumers(producer) : 0;
+	return UNLIKELY(asleep) ? producer_wake_consumers(producer) : 0;
 }
 
 static int check_reservation(struct sluice_message *message)
@@ -680,7 +449,7 @@ static int check_reservation(struct sluice_message *message)
 	return message_state(message) == MESSAGE_RESERVED ? 0 : -EALREADY; /* one of a consumer never is */
 }
 
-static COLD int publish_properly(struct sluice_producer *producer)
+static COLD int publish_properly(struct sluice_producer *producer, bool more)
 {
 	struct lane_words words = describe_again(producer);
 	uint64_t ticket = 0;
@@ -688,10 +457,10 @@ static COLD int publish_properly(struct sluice_producer *producer)
 	/* O1: ticket, before P1, pairs with O2 in look_by_order */
 	if (producer->ordered)
 		ticket = atomic_add_full(&producer->channel.control->ticket.value, UINT64_C(1)) + 1;
-	return hand_over(producer, &words, ticket);
+	return hand_over(producer, &words, ticket, more);
 }
 
-int sluice_publish(struct sluice_message *message)
+static inline int publish(struct sluice_message *message, bool more)
 {
 	int error = check_reservation(message);
 	if (error != 0)
@@ -699,8 +468,28 @@ int sluice_publish(struct sluice_message *message)
 	struct sluice_producer *producer = (struct sluice_producer *)message->handle;
 	if (UNLIKELY((message->flags & ~(uint32_t)LAYOUT_PAYLOAD_INLINE) != 0 || message->reserved.shrunk ||
 		     producer->ordered))
-		return publish_properly(producer);
-	return hand_over(producer, &producer->words, 0);
+		return publish_properly(producer, more);
+	return hand_over(producer, &producer->words, 0, more);
+}
+
+int sluice_publish(struct sluice_message *message)
+{
+	return publish(message, false);
+}
+
+int sluice_publish_more(struct sluice_message *message)
+{
+	return publish(message, true);
+}
+
+int sluice_flush(struct sluice_producer *producer)
+{
+	if (producer == NULL)
+		return -EINVAL;
+	int error = handle_check(&producer->handle);
+	if (error == 0)
+		producer_settle(producer);
+	return error;
 }
 
 int sluice_discard(struct sluice_message *message)
@@ -722,7 +511,7 @@ int sluice_producer_close(struct sluice_producer *producer)
 		return error;
 	handle_tell_if_watched(&producer->handle, HANDLE_CLOSES);
 	message_set_state(&producer->message, MESSAGE_NONE);
-	reclaim(producer); /* so that late joiners need not look at what is done with */
+	producer_reclaim(producer); /* so that late joiners need not look at what is done with */
 	lane_writer_end(&producer->writer);
 	/* E1: ended, after F1, pairs with E2 in consumer_sync_lanes: consumers look whether it is drained */
 	atomic_add_full(&producer->channel.control->epochs.lanes, UINT64_C(1));

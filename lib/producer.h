@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A producer, as a poller sees it, which sleeps in its place until there is room. */
+/*
+ * A producer, as its two files share it (producer.c reserves and publishes, producer_room.c has to do with its lane's room
+ * and with whom to wake), and as a poller sees it, which sleeps in its place until there is room.
+ */
 #ifndef SLUICE_LIB_PRODUCER_H
 #define SLUICE_LIB_PRODUCER_H
 
@@ -10,6 +13,55 @@
 
 #include "channel.h"
 #include "handle.h"
+#include "lane.h"
+#include "message.h"
+#include "plan.h"
+#include "recover.h"
+#include "spin.h"
+#include "stats.h"
+
+struct sluice_producer {
+	struct handle handle;
+	struct channel channel;
+	struct lane_objects objects;
+	struct lane_writer writer;
+	struct layout_claims *claims;
+	struct layout_lane_stats *stats;
+	struct sampler sampler;
+	struct spin spin;
+	bool owes_look; /* sluice_publish_more has not looked for sleepers */
+	uint32_t last_schema;
+	struct lane_words words; /* what the head of the last reservation says, if it is not shrunk */
+	uint64_t place;          /* words.place but for the unit and what travels beside */
+	bool broadcast;
+	bool ordered;
+	bool report_gone;
+	struct sampler liveness;       /* when a producer that never waits looks after the others */
+	struct recover_watch watch;    /* for messages held too long */
+	struct sluice_message message; /* the one reservation */
+	struct plan plan;              /* of the last reservation, which the next one often repeats */
+	bool has_plan;
+};
+
+/* ---- producer_room.c ---- */
+
+/* Takes back what consumers are done with; true if that was anything. */
+bool producer_reclaim(struct sluice_producer *producer);
+
+/* Looks for room for `bytes` payload bytes, taking back what it must. */
+bool producer_find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room);
+
+/* The same, and waits for it. Returns 0 or what sluice_reserve says then. */
+int producer_wait_for_room(
+	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room);
+
+/* Wakes whoever what was published is for. The caller has a full fence (D3) after that. Returns 0. */
+int producer_wake_consumers(struct sluice_producer *producer);
+
+/* Looks for sleepers if sluice_publish_more has left that to later. */
+void producer_settle(struct sluice_producer *producer);
+
+/* ---- for a poller ---- */
 
 struct handle *producer_handle(struct sluice_producer *producer);
 struct channel *producer_channel(struct sluice_producer *producer);

@@ -95,6 +95,20 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_reserve(struct sluice_producer *producer
  */
 SLUICE_API int sluice_publish(struct sluice_message *message);
 
+/*
+ * sluice_publish for all but the last message of a burst: consumers that look find it at once, but those that sleep are
+ * woken only by the next sluice_publish or sluice_flush of this producer, or by its waiting for room or leaving. If none
+ * of these follows, they find it within about a second. What it saves is a full fence and a look for sleepers a message.
+ * Returns as sluice_publish.
+ */
+SLUICE_API int sluice_publish_more(struct sluice_message *message);
+
+/*
+ * Wakes whoever sluice_publish_more has not woken, for when a burst ends otherwise than it was thought. Costs nothing when
+ * nothing is owed. Returns 0, -ECHILD, -EBADF.
+ */
+SLUICE_API int sluice_flush(struct sluice_producer *producer);
+
 /* Gives a reservation back unpublished, as if it had never been. Returns 0, -EALREADY, -ECHILD. */
 SLUICE_API int sluice_discard(struct sluice_message *message);
 
