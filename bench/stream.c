@@ -13,6 +13,8 @@ static int produce(struct link *link)
 {
 	struct side *side = link->side;
 	uint64_t step = side_step(side->of->bytes);
+	uint64_t batch = side->of->batch;
+	uint64_t left = batch; /* messages until the batch is full */
 
 	for (uint64_t i = 0; i < side_total(side); i++) {
 		struct sluice_message *message;
@@ -26,8 +28,10 @@ static int produce(struct link *link)
 		if (error)
 			return side_fail(side, error, "sluice_reserve");
 		payload_fill(sluice_data(message, 0), link->count, (uint32_t)i);
-		bool last = side->of->batch <= 1 || (i + 1) % side->of->batch == 0 || i + 1 == side_total(side);
+		bool last = batch <= 1 || --left == 0 || i + 1 == side_total(side);
 
+		if (last)
+			left = batch;
 		error = last ? sluice_publish(message) : sluice_publish_more(message);
 		if (error)
 			return side_fail(side, error, "sluice_publish");

@@ -172,6 +172,7 @@ static inline bool consumer_lane_take_next(struct consumer_lane *lane, uint64_t 
 		return false;
 	}
 
+	atomic_prefetch_write(consumer_lane_claim(lane, sequence + 16));
 	lane->next = sequence + 1;
 	lane->bytes = lane->last_words.payload_bytes;
 	consumer_lane_fill(lane, sequence, &sight, message);

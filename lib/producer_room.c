@@ -160,6 +160,35 @@ void producer_before_sleep(struct sluice_producer *producer)
 	doorbell_ring_all(control->bells, &control->sleeping_consumers);
 }
 
+/* True if consumers are done with all messages before `sequence`, as far as the last of them tells. */
+static bool is_free_to(const struct sluice_producer *producer, uint64_t sequence)
+{
+	const struct lane_writer *writer = &producer->writer;
+	uint64_t last = sequence - 1;
+	if (producer->broadcast)
+		return broadcast_oldest(producer) >= sequence;
+	return claims_is_done(
+		&producer->claims->u.claims[last & (writer->depth - 1)], claims_lap(last, writer->depth_shift));
+}
+
+/* Looks at what was released, between two looks at everything. */
+#define ENOUGH_LOOKS 16
+
+/*
+ * Spins for a while, or until as much is free as a sleeper would want to be woken for: whoever looks at the claim words of a
+ * full lane takes their lines away from the consumer that releases there, so it is one word that is looked at, and far
+ * from where the consumer is.
+ */
+static void spin_for_enough(const struct sluice_producer *producer, uint64_t bytes)
+{
+	uint64_t enough = lane_writer_enough(&producer->writer, bytes);
+	for (int i = 0; i < ENOUGH_LOOKS; i++) {
+		waiter_rest();
+		if (enough == producer->writer.tail || is_free_to(producer, enough))
+			return;
+	}
+}
+
 int producer_wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room)
 {
@@ -187,7 +216,7 @@ int producer_wait_for_room(
 			return found ? 0 : -EPIPE;
 		}
 		if (next == WAITER_SPIN) {
-			waiter_rest();
+			spin_for_enough(producer, bytes);
 			continue;
 		}
 		producer_before_sleep(producer);
