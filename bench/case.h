@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include <sluice/channel.h>
+#include <sluice/poller.h>
 
 struct side;
 
@@ -43,6 +44,7 @@ struct bench_case {
 	const char *name;
 	const char *what;
 	const char *against; /* name of the case that this one is compared with; NULL if none is */
+	const char *beside;  /* another that it is compared with, beside that one; or NULL */
 	const char *rival;   /* the transport, if it is neither Sluice nor bare: see rival.h */
 	enum case_kind kind;
 	enum case_waiting waiting;
@@ -55,6 +57,9 @@ struct bench_case {
 	enum sluice_mode mode;                 /* 0: queue */
 	uint32_t sample_rate_hz;               /* of Sluice's time stamps; 0: its default */
 	uint32_t batch;                        /* messages of one receive */
+	enum sluice_poller_backends poller;    /* whose receivers wait in a poller: how it sleeps */
+	bool in_loop;                          /* that poller's descriptor is in an epoll, as in an event loop */
+	uint32_t entries;                      /* channels from the first side to the second, all in one poller */
 	bool alone;                            /* crowd: one member on the side of the many, for comparison */
 	bool untouched;                        /* the payload is neither written nor read */
 	bool release_late;                     /* the second side answers first and then releases */
@@ -75,6 +80,8 @@ int limit_buffer_first(struct side *side);
 int limit_buffer_second(struct side *side);
 int limit_futex_first(struct side *side);
 int limit_futex_second(struct side *side);
+int limit_epoll_first(struct side *side);
+int limit_epoll_second(struct side *side);
 int limit_ring_first(struct side *side);
 int limit_ring_second(struct side *side);
 int limit_copy_first(struct side *side);
@@ -93,6 +100,10 @@ int spread_producer(struct side *side);
 int spread_consumer(struct side *side);
 int idle_first(struct side *side);
 int idle_second(struct side *side);
+int polled_exchange_first(struct side *side);
+int polled_exchange_second(struct side *side);
+int polled_stream_second(struct side *side);
+void polled_clean_up(const char *channel);
 void link_clean_up(const char *channel);
 void idle_clean_up(const char *channel);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of every case, in the order in which a round runs them: what targets compare first, each beside its limit,
- * then what takes part in some rounds only.
+ * and the poller beside what it is made of; then what takes part in some rounds only.
  */
 #include "case.h"
 
@@ -19,15 +19,53 @@
 #define EXCHANGE    .run = {exchange_first, exchange_second}, .clean_up = link_clean_up
 #define STREAM      .kind = CASE_STREAM, .run = {stream_first, stream_second}, .clean_up = link_clean_up
 #define OPEN        .kind = CASE_OPEN, .run = {open_first, open_second}, .clean_up = link_clean_up
-#define GATHER      .kind = CASE_CROWD, .run = {gather_consumer, gather_producer}, .clean_up = link_clean_up
-#define SPREAD      .kind = CASE_CROWD, .run = {spread_producer, spread_consumer}, .clean_up = link_clean_up
-#define SMALL_LANE  .depth = 64, .lane_bytes = KIB(64)
-#define LONG_LANE   .depth = 1024, .lane_bytes = KIB(256)
-#define LARGE_LANE  .depth = 4, .lane_bytes = MIB(16) /* the untouched sizes come back for room equally often */
+#define POLLED                                                                                                         \
+	.kind = CASE_ROUND_TRIP, ASLEEP, RARELY, .bytes = 64, SMALL_LANE,                                              \
+	.run = {polled_exchange_first, polled_exchange_second}, .clean_up = polled_clean_up
+#define POLLED_STREAM                                                                                                  \
+	.kind = CASE_STREAM, RARELY, .bytes = 64, LONG_LANE, .run = {stream_first, polled_stream_second},              \
+	.clean_up = polled_clean_up
+#define GATHER     .kind = CASE_CROWD, .run = {gather_consumer, gather_producer}, .clean_up = link_clean_up
+#define SPREAD     .kind = CASE_CROWD, .run = {spread_producer, spread_consumer}, .clean_up = link_clean_up
+#define SMALL_LANE .depth = 64, .lane_bytes = KIB(64)
+#define LONG_LANE  .depth = 1024, .lane_bytes = KIB(256)
+#define LARGE_LANE .depth = 4, .lane_bytes = MIB(16) /* the untouched sizes come back for room equally often */
 
 #define RIVAL_EXCHANGE .run = {rival_exchange_first, rival_exchange_second}, .clean_up = rival_clean_up
 #define RIVAL_STREAM   .run = {rival_stream_first, rival_stream_second}, .clean_up = rival_clean_up
 #define RIVAL_OPEN     .run = {rival_open_first, rival_open_second}, .clean_up = rival_clean_up
+
+/* Each backend of the poller, by a wait and by its descriptor. */
+#define POLLER_CASES(stem, title, backend)                                                                             \
+	{.name = "poll-" stem,                                                                                         \
+		.what = "Sluice: poller, " title,                                                                      \
+		.against = "futex",                                                                                    \
+		.beside = "sleep-64",                                                                                  \
+		.poller = (backend),                                                                                   \
+		POLLED},                                                                                               \
+		{.name = "loop-" stem,                                                                                 \
+			.what = "Sluice: epoll, poller, " title,                                                       \
+			.against = "epoll",                                                                            \
+			.beside = "sleep-64",                                                                          \
+			.poller = (backend),                                                                           \
+			.in_loop = true,                                                                               \
+			POLLED},                                                                                       \
+		{.name = "poll64-" stem,                                                                               \
+			.what = "Sluice: poller, 64 entries, " title,                                                  \
+			.against = "poll-" stem,                                                                       \
+			.poller = (backend),                                                                           \
+			.entries = 64,                                                                                 \
+			POLLED},                                                                                       \
+	{                                                                                                              \
+		.name = "loop64-" stem, .what = "Sluice: epoll, 64 entries, " title, .against = "loop-" stem,          \
+		.poller = (backend), .in_loop = true, .entries = 64, POLLED                                            \
+	}
+/* A stream into an event loop. */
+#define POLLER_STREAM(stem, title, backend)                                                                            \
+	{                                                                                                              \
+		.name = "stream-loop-" stem, .what = "Sluice: epoll, poller, " title, .against = "stream-64-block",    \
+		.waiting = CASE_BLOCKS, .batch = UINT32_MAX, .poller = (backend), .in_loop = true, POLLED_STREAM       \
+	}
 
 /* A rival's cases, each compared with Sluice's of the same kind. */
 #define RIVAL_TRIP(stem, suffix, title, beside, size, ...)                                                             \
@@ -110,6 +148,15 @@ const struct bench_case bench_cases[] = {
 		EXCHANGE},
 	{.name = "futex", .what = "bare: a futex there and back", ASLEEP, .depth = 1, LIMIT(futex)},
 	{.name = "sleep-64", .what = "Sluice: 64 B", .against = "futex", ASLEEP, .bytes = 64, SMALL_LANE, EXCHANGE},
+	{.name = "epoll",
+		.what = "bare: eventfd and epoll there and back",
+		.against = "futex",
+		ASLEEP,
+		.depth = 1,
+		RARELY,
+		LIMIT(epoll)},
+	POLLER_CASES("uring", "io_uring", SLUICE_POLLER_IO_URING),
+	POLLER_CASES("thread", "waitv", SLUICE_POLLER_THREAD),
 	{.name = "ring", .what = "bare: a ring, 64 B", .kind = CASE_STREAM, .bytes = 64, .depth = 1024, LIMIT(ring)},
 	{.name = "stream-64",
 		.what = "Sluice: 64 B one by one",
@@ -183,6 +230,18 @@ const struct bench_case bench_cases[] = {
 		SMALL_LANE,
 		RARELY,
 		EXCHANGE},
+	POLLER_STREAM("uring", "io_uring", SLUICE_POLLER_IO_URING),
+	POLLER_STREAM("thread", "waitv", SLUICE_POLLER_THREAD),
+	{.name = "stream-poll",
+		.what = "Sluice: poller, all that is there",
+		.against = "stream-64",
+		.batch = UINT32_MAX,
+		POLLED_STREAM},
+	{.name = "stream-poll-one",
+		.what = "Sluice: poller, one message a wait",
+		.against = "stream-64",
+		.batch = 1,
+		POLLED_STREAM},
 	{.name = "open-spin", .what = "Sluice: 64 B", .rate_hz = 100000, .bytes = 64, SMALL_LANE, RARELY, OPEN},
 	{.name = "open-sleep",
 		.what = "Sluice: 64 B",

@@ -7,23 +7,9 @@
 #include <errno.h>
 
 #include "case.h"
-#include "link.h"
+#include "exchange.h"
 #include "pace.h"
-#include "payload.h"
 #include "roundtrip.h"
-
-static inline int send_filled(void *context, uint32_t number)
-{
-	struct link *link = context;
-	struct sluice_message *message;
-	int error = sluice_reserve(link->producer, &link->spec, 1, SLUICE_FOREVER, &message);
-
-	if (error)
-		return side_fail(link->side, error, "sluice_reserve");
-	payload_fill(sluice_data(message, 0), link->count, number);
-	error = sluice_publish(message);
-	return error ? side_fail(link->side, error, "sluice_publish") : 0;
-}
 
 static inline int send_untouched(void *context, uint32_t number)
 {
@@ -36,36 +22,6 @@ static inline int send_untouched(void *context, uint32_t number)
 		return side_fail(link->side, error, "sluice_reserve");
 	error = sluice_publish(message);
 	return error ? side_fail(link->side, error, "sluice_publish") : 0;
-}
-
-static inline int receive_held(void *context, uint32_t number)
-{
-	struct link *link = context;
-	int error = sluice_receive(link->consumer, SLUICE_FOREVER, &link->held);
-
-	if (error)
-		return side_fail(link->side, error, "sluice_receive");
-	const struct sluice_tensor *tensor = sluice_tensor(link->held, 0);
-	uint32_t sum = payload_sum(tensor->data, (size_t)tensor->shape[0]);
-	if (sum != payload_expected(link->count, number))
-		return side_fail(link->side, -EBADMSG, "the payload is not what was written");
-	return 0;
-}
-
-static inline int release_held(void *context, uint32_t number)
-{
-	struct link *link = context;
-	int error = sluice_release(link->held);
-
-	(void)number;
-	return error ? side_fail(link->side, error, "sluice_release") : 0;
-}
-
-static inline int receive_filled(void *context, uint32_t number)
-{
-	int error = receive_held(context, number);
-
-	return error ? error : release_held(context, number);
 }
 
 static inline int receive_untouched(void *context, uint32_t number)

@@ -163,16 +163,20 @@ struct ratio figures_ratio(const struct case_figures *of, const struct case_figu
 	return ratio;
 }
 
+static struct ratio ratio_to(const struct case_figures *cases, const struct case_figures *of, const char *name)
+{
+	const struct case_figures *against = name ? figures_find(cases, name) : NULL;
+
+	return against ? figures_ratio(of, against) : (struct ratio){0};
+}
+
 void figures_sum_up(struct case_figures *cases)
 {
 	for (size_t i = 0; i < bench_case_count; i++)
 		sum_up_rounds(&cases[i]);
 	for (size_t i = 0; i < bench_case_count; i++) {
-		const char *name = cases[i].of->against;
-		const struct case_figures *against = name ? figures_find(cases, name) : NULL;
-
-		if (against)
-			cases[i].ratio = figures_ratio(&cases[i], against);
+		cases[i].ratio = ratio_to(cases, &cases[i], cases[i].of->against);
+		cases[i].beside = ratio_to(cases, &cases[i], cases[i].of->beside);
 	}
 }
 

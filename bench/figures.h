@@ -43,6 +43,7 @@ struct case_figures {
 	struct figures all;                       /* `typical` is the median of rounds */
 	struct histogram singles;                 /* of all rounds; see figures_unit_ns */
 	struct ratio ratio;                       /* to what the case is compared with */
+	struct ratio beside;                      /* and to the other, where there is one */
 	uint64_t repetitions;                     /* of one round */
 	uint32_t rate_hz;                         /* open: messages a second */
 	int members;                              /* crowd: on the side of the many */

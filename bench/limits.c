@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the machine can do at best, with nothing in between: one cache line there and one back, a buffer handed over
- * under a flag, a futex there and one back, a copy by one process alone. Each direction has a word of its own,
- * PAIR_LINE away from the other.
+ * under a flag, a futex there and one back, an event descriptor and epoll, a copy by one process alone. Each direction
+ * has a word of its own, PAIR_LINE away from the other.
  */
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -26,6 +27,9 @@ struct wire {
 	int32_t *out_buffer;
 	const int32_t *in_buffer;
 	size_t count;
+	int out_signal;
+	int in_signal;
+	int loop;
 };
 
 static struct wire wire_open(const struct side *side)
@@ -41,6 +45,8 @@ static struct wire wire_open(const struct side *side)
 		.out_buffer = (int32_t *)(buffers + there * distance),
 		.in_buffer = (const int32_t *)(buffers + (1 - there) * distance),
 		.count = side->of->bytes / sizeof(int32_t),
+		.out_signal = side->signals[1 - there],
+		.in_signal = side->signals[there],
 	};
 }
 
@@ -98,6 +104,29 @@ static inline int futex_receive(void *link, uint32_t number)
 	return 0;
 }
 
+static inline int epoll_send(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+	const uint64_t one = 1;
+
+	line_send(link, number);
+	return write(wire->out_signal, &one, sizeof one) < 0 ? -errno : 0;
+}
+
+static inline int epoll_receive(void *link, uint32_t number)
+{
+	const struct wire *wire = link;
+	struct epoll_event fired;
+	uint64_t count;
+
+	while (epoll_wait(wire->loop, &fired, 1, -1) != 1)
+		if (errno != EINTR)
+			return -errno;
+	if (read(fired.data.fd, &count, sizeof count) < 0)
+		return -errno;
+	return line_receive(link, number);
+}
+
 static int checked(struct side *side, int error, const char *call)
 {
 	return error ? side_fail(side, error, call) : 0;
@@ -147,6 +176,36 @@ int limit_futex_second(struct side *side)
 	if (side->of->kind == CASE_OPEN)
 		return checked(side, pace_second(side, &wire, futex_receive), "futex");
 	return checked(side, roundtrip_second(side, &wire, futex_send, futex_receive, NULL), "futex");
+}
+
+static int watch_signal(struct wire *wire)
+{
+	struct epoll_event wanted = {.events = EPOLLIN, .data.fd = wire->in_signal};
+
+	wire->loop = epoll_create1(EPOLL_CLOEXEC);
+	if (wire->loop < 0 || epoll_ctl(wire->loop, EPOLL_CTL_ADD, wire->in_signal, &wanted) < 0)
+		return -errno;
+	return 0;
+}
+
+int limit_epoll_first(struct side *side)
+{
+	struct wire wire = wire_open(side);
+	int error = watch_signal(&wire);
+
+	if (error == 0)
+		error = roundtrip_first(side, &wire, epoll_send, epoll_receive);
+	return checked(side, error, "eventfd and epoll");
+}
+
+int limit_epoll_second(struct side *side)
+{
+	struct wire wire = wire_open(side);
+	int error = watch_signal(&wire);
+
+	if (error == 0)
+		error = roundtrip_second(side, &wire, epoll_send, epoll_receive, NULL);
+	return checked(side, error, "eventfd and epoll");
 }
 
 /* The other process has nothing to do: it only takes part in the meetings. */

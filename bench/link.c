@@ -58,7 +58,7 @@ int link_open(struct side *side, const char *out, const char *in, struct link *r
 		.depth = of->depth,
 		.lane_bytes = of->lane_bytes,
 	};
-	char name[PAIR_CHANNEL_BYTES + 8];
+	char name[PAIR_CHANNEL_BYTES + 16];
 	int error = 0;
 
 	if (of->mode == SLUICE_BROADCAST)

@@ -74,6 +74,8 @@ static void want_case(struct argp_state *state, struct settings *settings, const
 	settings->cases[of - bench_cases].wanted = true;
 	if (of->against)
 		settings->cases[case_find(of->against) - bench_cases].wanted = true;
+	if (of->beside)
+		settings->cases[case_find(of->beside) - bench_cases].wanted = true;
 }
 
 static void set_cpus(struct argp_state *state, struct settings *settings, const char *text)
@@ -191,7 +193,11 @@ static void list_cases(void)
 		const struct bench_case *of = &bench_cases[i];
 
 		printf("%-18s %s, %s", of->name, of->what, report_waiting(of));
-		printf(of->against ? ", against %s\n" : "\n", of->against);
+		if (of->against)
+			printf(", against %s", of->against);
+		if (of->beside)
+			printf(" and %s", of->beside);
+		putchar('\n');
 	}
 }
 

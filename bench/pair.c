@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
@@ -39,6 +40,7 @@ struct pair_shared {
 struct pair {
 	struct pair_shared *shared;
 	uint32_t runs;
+	int signals[2];
 	char channel[PAIR_CHANNEL_BYTES];
 };
 
@@ -220,6 +222,7 @@ static void run_side(const struct pair *pair, const struct pair_plan *plan, int 
 		.interval_ns = plan->interval_ns,
 		.channel = pair->channel,
 		.scratch = pair->shared->scratch,
+		.signals = {pair->signals[0], pair->signals[1]},
 		.histograms = pair->shared->histograms,
 	};
 
@@ -353,13 +356,31 @@ static int explain(const struct pair *pair, int error, char *reason)
 	return error;
 }
 
+/* New ones each time: a run that failed may have left them signalled. */
+static int open_signals(struct pair *pair)
+{
+	for (int i = 0; i < 2; i++)
+		pair->signals[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return pair->signals[0] < 0 || pair->signals[1] < 0 ? -errno : 0;
+}
+
+static void close_signals(struct pair *pair)
+{
+	for (int i = 0; i < 2; i++)
+		if (pair->signals[i] >= 0)
+			close(pair->signals[i]);
+}
+
 int pair_run(struct pair *pair, const struct pair_plan *plan, struct pair_result *ret_result, char *reason)
 {
 	memset(pair->shared, 0, sizeof *pair->shared);
 	pair->shared->warm_up = plan->warm_up;
 	pair->shared->total = plan->warm_up + plan->repetitions;
 	snprintf(pair->channel, sizeof pair->channel, "bench-%d-%u", (int)getpid(), pair->runs++);
-	int error = run_all(pair, plan);
+	int error = open_signals(pair);
+	if (error == 0)
+		error = run_all(pair, plan);
+	close_signals(pair);
 	if (error != 0) {
 		if (plan->of->clean_up)
 			plan->of->clean_up(pair->channel);

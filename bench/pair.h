@@ -48,6 +48,7 @@ struct side {
 	uint64_t interval_ns; /* open: from one message to the next */
 	const char *channel;  /* name of this run's channels, to which a case adds what it needs */
 	void *scratch;        /* PAIR_SCRATCH_BYTES of zeroed shared memory, page-aligned, for cases without Sluice */
+	int signals[2]; /* each side's event descriptor, by index: both sides have both, for cases without Sluice */
 	struct histogram *histograms; /* PAIR_HISTOGRAMS of them, written by one side only */
 };
 

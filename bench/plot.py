@@ -16,12 +16,19 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 SHARES = [0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999]
 
+
+def polls(case):
+    """Whether it shows what a poller costs: its cases and what they are compared with."""
+    return "poller" in case or case["name"] in ("futex", "epoll", "sleep-64")
+
+
 # File name, title, and which cases belong there.
 DISTRIBUTIONS = [
     ("roundtrip-spinning-64", "Round trip, 64 B, spinning", ("round trip", "spin", (0, 64))),
     ("roundtrip-spinning-8k", "Round trip, 8 KiB, spinning", ("round trip", "spin", (8192,))),
     ("roundtrip-sleeping-64", "Round trip, 64 B, sleeping", ("round trip", "sleep", (0, 64))),
     ("roundtrip-sleeping-8k", "Round trip, 8 KiB, sleeping", ("round trip", "sleep", (8192,))),
+    ("roundtrip-sleeping-pollers", "Round trip, 64 B, sleeping in a poller", ("round trip", "sleep", (0, 64))),
     ("open-spinning", "One way at a fixed rate, from when it was due, spinning", ("open loop", "spin", (0, 64))),
     ("open-sleeping", "One way at a fixed rate, from when it was due, sleeping", ("open loop", "sleep", (0, 64))),
 ]
@@ -99,7 +106,7 @@ def main():
     directory.mkdir(parents=True, exist_ok=True)
     for name, title, (kind, waits, sizes) in DISTRIBUTIONS:
         chosen = [case for case in cases if case["kind"] == kind and case["waits"] == waits and case["bytes"] in sizes
-                  and case.get("histogram")]
+                  and case.get("histogram") and (polls(case) if name.endswith("pollers") else "poller" not in case)]
         if chosen:
             plot_distribution(chosen, title, directory, name)
     sized = [case for case in cases if "bytes_per_ns" in case]

@@ -62,10 +62,14 @@ static void print_build(FILE *out)
 static void print_ratio(const struct case_figures *figures, FILE *out)
 {
 	const struct ratio *ratio = &figures->ratio;
+	const struct ratio *beside = &figures->beside;
 
 	if (ratio->median > 0)
 		fprintf(out, "  %5.2f (%.2f to %.2f) x %s", ratio->median, ratio->low, ratio->high,
 			figures->of->against);
+	if (beside->median > 0)
+		fprintf(out, ", %.2f (%.2f to %.2f) x %s", beside->median, beside->low, beside->high,
+			figures->of->beside);
 	fputc('\n', out);
 }
 
@@ -111,7 +115,7 @@ static void print_case(const struct case_figures *figures, FILE *out)
 {
 	const struct bench_case *of = figures->of;
 
-	fprintf(out, "%-16s %-38s %-5s", of->name, of->what, report_waiting(of));
+	fprintf(out, "%-18s %-38s %-5s", of->name, of->what, report_waiting(of));
 	if (figures->skipped || figures->error || figures->rounds == 0)
 		fprintf(out, "       %s: %s\n", figures->skipped ? "left out" : "FAILED", figures->reason);
 	else if (of->kind == CASE_IDLE)
@@ -151,7 +155,7 @@ static void print_section(const struct report *report, const struct section *sec
 			(section->waiting >= 0 && (int)of->waiting != section->waiting))
 			continue;
 		if (!any)
-			fprintf(out, "\n%-55s waits %s\n", section->head, section->columns);
+			fprintf(out, "\n%-57s waits %s\n", section->head, section->columns);
 		any = true;
 		print_case(figures, out);
 	}

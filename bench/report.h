@@ -31,4 +31,9 @@ static inline const char *report_waiting(const struct bench_case *of)
 	return words[of->waiting];
 }
 
+static inline const char *report_poller(const struct bench_case *of)
+{
+	return of->poller == SLUICE_POLLER_IO_URING ? "io_uring" : "thread";
+}
+
 #endif

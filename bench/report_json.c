@@ -142,6 +142,11 @@ static void add_figures(json_object *object, const struct case_figures *figures)
 	json_object_object_add(object, "ratio", number_or_null(figures->ratio.median));
 	json_object_object_add(object, "ratio_low", number_or_null(figures->ratio.low));
 	json_object_object_add(object, "ratio_high", number_or_null(figures->ratio.high));
+	if (figures->of->beside) {
+		json_object_object_add(object, "beside_ratio", number_or_null(figures->beside.median));
+		json_object_object_add(object, "beside_ratio_low", number_or_null(figures->beside.low));
+		json_object_object_add(object, "beside_ratio_high", number_or_null(figures->beside.high));
+	}
 	for (uint32_t i = 0; i < FIGURES_MOST_ROUNDS; i++) {
 		if (figures->each[i].typical == 0)
 			continue;
@@ -188,6 +193,12 @@ static json_object *case_object(const struct case_figures *figures)
 	json_object_object_add(object, "lane_bytes", json_object_new_int64((int64_t)of->lane_bytes));
 	json_object_object_add(object, "rival", of->rival ? json_object_new_string(of->rival) : NULL);
 	json_object_object_add(object, "against", of->against ? json_object_new_string(of->against) : NULL);
+	if (of->beside)
+		json_object_object_add(object, "beside", json_object_new_string(of->beside));
+	if (of->poller) {
+		json_object_object_add(object, "poller", json_object_new_string(report_poller(of)));
+		json_object_object_add(object, "entries", json_object_new_int64(of->entries ? of->entries : 1));
+	}
 	if (figures->skipped || figures->error || figures->rounds == 0) {
 		json_object_object_add(
 			object, figures->skipped ? "skipped" : "error", json_object_new_string(figures->reason));

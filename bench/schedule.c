@@ -28,13 +28,22 @@ struct schedule {
 	uint64_t end_ns;
 };
 
+/*
+ * What sleeps runs equally long wherever it is compared: a CPU that has long been halted again and again takes longer to
+ * come back than one that has not.
+ */
+static bool is_as_long(const struct bench_case *of)
+{
+	return of->kind == CASE_ROUND_TRIP && of->waiting == CASE_SLEEPS;
+}
+
 static double seconds_of(const struct schedule_options *options, const struct bench_case *of)
 {
 	switch (of->turns) {
 	case CASE_ONE_ROUND:
 		return options->once_seconds;
 	case CASE_SOME_ROUNDS:
-		return options->seconds / 2;
+		return is_as_long(of) ? options->seconds : options->seconds / 2;
 	default:
 		return options->seconds;
 	}
@@ -250,11 +259,31 @@ static void skip(struct case_figures *figures, const char *reason, const char *d
 	snprintf(figures->reason, sizeof figures->reason, "%s%s", reason, detail);
 }
 
+/* A backend of the poller may not be there: an old kernel, a container's filter. */
+static bool skip_poller(struct case_figures *figures)
+{
+	struct sluice_poller_options options = {.size = sizeof options, .backend = figures->of->poller};
+	bool uring = options.backend == SLUICE_POLLER_IO_URING;
+	struct sluice_poller *poller = NULL;
+
+	if (sluice_poller_create(&options, &poller) != -ENOTSUP) {
+		sluice_poller_destroy(poller);
+		return false;
+	}
+	if (uring && !BENCH_HAVE_LIBURING)
+		skip(figures, "not there when this was built: ", "liburing-dev");
+	else
+		skip(figures, "the system has or allows no ", uring ? "io_uring with futexes" : "futex_waitv");
+	return true;
+}
+
 static void skip_senseless(const struct machine *machine, struct case_figures *figures)
 {
 	const struct bench_case *of = figures->of;
 	const struct rival *rival = of->rival ? rival_find(of->rival) : NULL;
 
+	if (of->poller && skip_poller(figures))
+		return;
 	if (rival && !rival->version)
 		skip(figures, "not there when this was built: ", rival->package);
 	else if (of->waiting == CASE_SPINS && machine->cpu_count < 2)
