@@ -254,6 +254,28 @@ static void hold_three(struct stage *stage)
 	stage_release(stage, SUBJECT_READER, 1);
 }
 
+static void hold_all_three(struct stage *stage)
+{
+	open_own_reader(stage);
+	stage_receive_many(stage, SUBJECT_READER, 3);
+}
+
+/* Of a queue, two of them by one swap. */
+static void run_release_batch(struct stage *stage)
+{
+	struct stage_reader *self = &stage->readers[SUBJECT_READER];
+	struct ledger_entry *entries[3];
+	for (unsigned i = 0; i < 3; i++) {
+		entries[i] = ledger_entry_of(stage->ledger, self->held[i]);
+		ledger_release(stage->ledger, SUBJECT_READER, self->held[i], MAYBE);
+	}
+	must(sluice_release_batch(self->held, 3));
+	for (unsigned i = 0; i < 3; i++) {
+		entries[i]->released[SUBJECT_READER] = YES;
+		entries[i]->held[SUBJECT_READER] = NO;
+	}
+}
+
 /* The oldest of three, the next of which went before: a broadcast cursor moves by two. */
 static void run_release(struct stage *stage)
 {
@@ -460,6 +482,8 @@ const struct call calls[] = {
 		open_own_reader, stage_kill_dead, run_receive_recovers, close_own_reader},
 	{"release", at(sluice_release), EITHER_KIND | READS, witness_and_four, hold_three, witness_takes_the_rest,
 		run_release, close_own_reader},
+	{"release_batch", at(sluice_release_batch), READS, witness_and_four, hold_all_three, witness_takes_the_rest,
+		run_release_batch, close_own_reader},
 	{"release of what is taken back", at(sluice_release), READS | QUEUE_ONLY | STOP_ONLY | TAKE_BACK,
 		take_back_soon, hold_three, NULL, run_release, close_own_reader},
 	{"publish, ordered", at(sluice_publish), ORDERED, witness_and_peer, reserve_second, peer_sends_again,

@@ -48,6 +48,8 @@ static void call_everything_inherited(void *shared, unsigned index)
 	(void)index;
 	check_result(-ECHILD, sluice_reserve(all->producer, &spec, 1, SLUICE_FOREVER, &message));
 	check_result(-ECHILD, sluice_publish(all->reservation));
+	check_result(-ECHILD, sluice_publish_more(all->reservation));
+	check_result(-ECHILD, sluice_flush(all->producer));
 	check_result(-ECHILD, sluice_discard(all->reservation));
 	check_result(-ECHILD, sluice_producer_wait(all->producer, 1, SLUICE_FOREVER));
 	check_result(-ECHILD, sluice_producer_geometry(all->producer, &geometry));

@@ -258,6 +258,7 @@ static void check_dead_reservation(struct sluice_message *message)
 	const struct sluice_trace trace = {.flags = 1};
 
 	check_result(-EALREADY, sluice_publish(message));
+	check_result(-EALREADY, sluice_publish_more(message));
 	check_result(-EALREADY, sluice_discard(message));
 	check_result(-EALREADY, sluice_shrink(message, 0, 1));
 	check_result(-EALREADY, sluice_set_correlation_id(message, 1));

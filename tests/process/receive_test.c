@@ -45,6 +45,63 @@ static void a_batch_holds_as_many_messages_as_asked_for_and_there(void **state)
 	close_both();
 }
 
+/* Batches that begin at even and odd places, beside one who takes single messages, and laps of the lane. */
+static void a_batch_takes_what_others_left_wherever_it_begins(void **state)
+{
+	const struct sluice_message *messages[BATCH];
+	const struct sluice_message *taken;
+	struct sluice_consumer *other;
+	int64_t next = 0;
+
+	(void)state;
+	open_both(CHANNEL(.depth = 16));
+	other = join_consumer("tokens", CONSUMER(.channel = CHANNEL(.depth = 16)));
+	for (unsigned round = 0; round < 64; round++) {
+		unsigned first = round % 3, wanted = 1 + round % 11;
+		uint32_t seen = 0;
+
+		send_numbers(producer, next, 16);
+		for (unsigned i = 0; i < first; i++)
+			take_numbers(consumer, next + i, 1);
+		check_result(0, sluice_receive(other, PATIENCE, &taken));
+		check_equal(next + first, number_of(taken));
+		for (unsigned left = 15 - first; left > 0;) {
+			int count = sluice_receive_batch(consumer, wanted, 0, 0, PATIENCE, messages);
+
+			check(count >= 1 && (unsigned)count <= wanted && (unsigned)count <= left);
+			for (int i = 0; i < count; i++)
+				seen |= UINT32_C(1) << (number_of(messages[i]) - next);
+			check_result(0, sluice_release_batch(messages, (size_t)count));
+			left -= (unsigned)count;
+		}
+		check_result(0, sluice_release(taken));
+		check_equal(0xffff & ~((UINT32_C(2) << first) - 1), seen);
+		next += 16;
+	}
+	check_result(0, sluice_consumer_close(other));
+	close_both();
+}
+
+static void a_batch_is_released_in_any_order_and_each_message_once(void **state)
+{
+	const struct sluice_message *messages[BATCH], *mixed[BATCH + 2];
+
+	(void)state;
+	open_both(CHANNEL(.depth = 16));
+	for (int64_t next = 0; next < 160; next += 16) {
+		send_numbers(producer, next, 16);
+		check_result(16, sluice_receive_batch(consumer, 16, 0, 0, PATIENCE, messages));
+		for (unsigned i = 0; i < 16; i++)
+			mixed[i] = messages[i * 5 % 16];
+		mixed[16] = messages[15];
+		mixed[17] = NULL;
+		check_result(0, sluice_release(messages[15]));
+		check_result(-EALREADY, sluice_release_batch(mixed, 18));
+		check_result(-EALREADY, sluice_release_batch(messages, 16));
+	}
+	close_both();
+}
+
 static void a_batch_keeps_to_its_bytes_but_holds_one_message_at_least(void **state)
 {
 	const struct sluice_message *messages[BATCH];
@@ -368,6 +425,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		promise(a_batch_holds_as_many_messages_as_asked_for_and_there),
+		promise(a_batch_takes_what_others_left_wherever_it_begins),
+		promise(a_batch_is_released_in_any_order_and_each_message_once),
 		promise(a_batch_keeps_to_its_bytes_but_holds_one_message_at_least),
 		promise(a_batch_lingers_until_it_is_full),
 		promise(a_batch_that_lingers_returns_when_its_producer_waits_for_room),

@@ -187,7 +187,7 @@ static void write_message(struct stage *stage, int number)
 		.dims = {(uint32_t)bytes},
 	};
 	const struct lane_words words = lane_words_of(&head);
-	lane_writer_publish(writer, &words, head.correlation_id, head.ticket, room, room_bytes);
+	lane_writer_publish(writer, &words, head.correlation_id, head.ticket, room, room_bytes, false);
 }
 
 static void *write_all(void *argument)

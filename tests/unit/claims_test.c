@@ -287,6 +287,29 @@ static void a_zombie_changes_nothing_in_later_laps(void **state)
 	}
 }
 
+static void a_pair_is_taken_and_released_whole_or_not_at_all(void **state)
+{
+	_Alignas(16) uint64_t words[4] = {0, 0, 0, 0};
+	uint64_t held = claims_first(alice) | 1;
+
+	(void)state;
+	check(claims_begins_pair(&words[0]) && !claims_begins_pair(&words[1]) && claims_begins_pair(&words[2]));
+	words[3] = word_of(1, LAYOUT_CLAIMED);
+	check(!claims_take_fresh_pair(&words[2], 0, 0, held, held));
+	check_equal(0, words[2]);
+	check_equal(word_of(1, LAYOUT_CLAIMED), words[3]);
+	if (!claims_take_fresh_pair(&words[0], 0, 0, held, held))
+		return; /* not to be had here: callers go one by one */
+	check_equal(held, words[0]);
+	check_equal(held, words[1]);
+	words[1] = word_of(1, LAYOUT_RETURNED);
+	check(!claims_release_pair(&words[0], held, held));
+	check_equal(held, words[0]);
+	words[1] = held;
+	check(claims_release_pair(&words[0], held, held));
+	check(claims_is_done(&words[0], 1) && claims_is_done(&words[1], 1));
+}
+
 static void a_message_set_aside_is_done_with_and_stays_so(void **state)
 {
 	uint64_t word = 0;
@@ -437,6 +460,7 @@ int main(void)
 		promise(a_zombie_changes_nothing_after_another_took_its_message),
 		promise(a_zombie_is_not_mistaken_for_its_slots_next_holder),
 		promise(a_zombie_changes_nothing_in_later_laps),
+		promise(a_pair_is_taken_and_released_whole_or_not_at_all),
 		promise(a_message_set_aside_is_done_with_and_stays_so),
 		promise(a_message_and_its_place_name_the_lap),
 		promise(laps_go_on_past_two_to_the_32),

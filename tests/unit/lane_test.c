@@ -13,7 +13,7 @@ static void publish_head(
 {
 	const struct lane_words words = lane_words_of(head);
 
-	lane_writer_publish(writer, &words, head->correlation_id, head->ticket, room, bytes);
+	lane_writer_publish(writer, &words, head->correlation_id, head->ticket, room, bytes, false);
 }
 
 /* Publishes `bytes` bytes, for which there must be room; returns where they are. */
