@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what `sluice-bench --save FILE` wrote: latency distributions and throughput by size, as SVG.
+"""Draws what `sluice-bench --save FILE`, or the benchmark in Python, wrote: latency distributions and throughput by size, as SVG.
 
 Usage: plot.py FILE DIRECTORY
 """
@@ -29,6 +29,12 @@ DISTRIBUTIONS = [
     ("roundtrip-sleeping-64", "Round trip, 64 B, sleeping", ("round trip", "sleep", (0, 64))),
     ("roundtrip-sleeping-8k", "Round trip, 8 KiB, sleeping", ("round trip", "sleep", (8192,))),
     ("roundtrip-sleeping-pollers", "Round trip, 64 B, sleeping in a poller", ("round trip", "sleep", (0, 64))),
+    ("roundtrip-spinning-32k", "Round trip, 32 KiB, spinning", ("round trip", "spin", (32768,))),
+    ("roundtrip-sleeping-32k", "Round trip, 32 KiB, sleeping", ("round trip", "sleep", (32768,))),
+    ("roundtrip-sleeping-8m", "Round trip, 8 MiB, sleeping", ("round trip", "sleep", (8388608,))),
+    ("roundtrip-default-8k", "Round trip, 8 KiB, waiting as by default", ("round trip", "block", (8192,))),
+    ("roundtrip-default-32k", "Round trip, 32 KiB, waiting as by default", ("round trip", "block", (32768,))),
+    ("roundtrip-default-8m", "Round trip, 8 MiB, waiting as by default", ("round trip", "block", (8388608,))),
     ("open-spinning", "One way at a fixed rate, from when it was due, spinning", ("open loop", "spin", (0, 64))),
     ("open-sleeping", "One way at a fixed rate, from when it was due, sleeping", ("open loop", "sleep", (0, 64))),
 ]

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading what others have in their arrays. */
+#include "source.h"
+
+#include "dlpack.h"
+
+/* From here on a copy takes so long (about 20 us) that other threads should run meanwhile. */
+#define LARGE_BYTES (256 << 10)
+
+static int refuse(PyObject *object, const char *why)
+{
+	PyErr_Format(PyExc_TypeError, "a %.100s cannot be sent as a tensor: %s", Py_TYPE(object)->tp_name, why);
+	return -1;
+}
+
+static void find_out_whether_dense(struct source *source)
+{
+	Py_ssize_t expected = source->dtype->bytes;
+	source->dense = true;
+	source->bytes = source->dtype->bytes;
+	for (int k = source->ndim - 1; k >= 0; k--) {
+		if (source->shape[k] != 1 && source->strides[k] != expected)
+			source->dense = false;
+		expected *= source->shape[k];
+		source->bytes *= source->shape[k];
+	}
+	if (source->bytes == 0)
+		source->dense = true;
+}
+
+static int too_many_dimensions(int ndim)
+{
+	PyErr_Format(PyExc_ValueError, "a tensor has up to %d dimensions, not %d", SLUICE_MAX_DIMENSIONS, ndim);
+	return -1;
+}
+
+static int open_buffer(PyObject *object, struct source *source)
+{
+	Py_buffer *buffer = &source->buffer;
+	if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDED_RO | PyBUF_FORMAT) != 0)
+		return -1;
+	source->has_buffer = true;
+	if (buffer->ndim > SLUICE_MAX_DIMENSIONS)
+		return too_many_dimensions(buffer->ndim);
+	source->dtype = dtype_of_format(buffer->format, buffer->itemsize);
+	if (source->dtype == NULL) {
+		PyErr_Format(PyExc_TypeError,
+			"a %.100s of format '%s' cannot be sent as a tensor: its elements are no numbers in this "
+			"machine's byte "
+			"order (convert it, as with astype; objects cannot be shared)",
+			Py_TYPE(object)->tp_name, buffer->format != NULL ? buffer->format : "B");
+		return -1;
+	}
+	source->data = buffer->buf;
+	source->ndim = buffer->ndim;
+	for (int k = 0; k < buffer->ndim; k++) {
+		source->shape[k] = buffer->shape[k];
+		source->strides[k] = buffer->strides[k];
+	}
+	find_out_whether_dense(source);
+	return 0;
+}
+
+/* numpy's arrays of ml_dtypes have no buffer: the same bits as integers do. */
+static int open_bits(PyObject *object, struct source *source)
+{
+	PyObject *own_type = PyObject_GetAttrString(object, "dtype");
+	const struct dtype *dtype = own_type != NULL ? dtype_of_object(own_type) : NULL;
+	Py_XDECREF(own_type);
+	PyObject *bits = dtype != NULL && dtype->format == NULL
+				 ? PyObject_CallMethod(object, "view", "s", dtype->bytes == 2 ? "uint16" : "uint8")
+				 : NULL;
+	if (bits == NULL)
+		return -1;
+	int result = open_buffer(bits, source);
+	Py_DECREF(bits); /* the buffer keeps it */
+	if (result == 0)
+		source->dtype = dtype;
+	return result;
+}
+
+static const struct dlpack_tensor *tensor_of(PyObject *capsule)
+{
+	if (PyCapsule_IsValid(capsule, "dltensor"))
+		return &((struct dlpack_managed *)PyCapsule_GetPointer(capsule, "dltensor"))->tensor;
+	if (!PyCapsule_IsValid(capsule, "dltensor_versioned"))
+		return NULL;
+	const struct dlpack_versioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
+	return managed->major == DLPACK_MAJOR ? &managed->tensor : NULL;
+}
+
+static int open_dlpack(PyObject *object, struct source *source)
+{
+	source->capsule = PyObject_CallMethod(object, "__dlpack__", NULL);
+	if (source->capsule == NULL)
+		return -1;
+	const struct dlpack_tensor *tensor = tensor_of(source->capsule);
+	if (tensor == NULL)
+		return refuse(object, "its __dlpack__ gives no capsule of DLPack 0 or 1");
+	if (tensor->device.type != DLPACK_CPU && tensor->device.type != DLPACK_CUDA_HOST)
+		return refuse(object, "it is not in the CPU's memory: copy it there first, as with .cpu()");
+	if (tensor->ndim > SLUICE_MAX_DIMENSIONS)
+		return too_many_dimensions(tensor->ndim);
+	source->dtype = dtype_of_code(tensor->code | (uint32_t)tensor->bits << 8 | (uint32_t)tensor->lanes << 16);
+	if (source->dtype == NULL)
+		return refuse(object, "Sluice has no such element type");
+	source->data = (const char *)tensor->data + tensor->byte_offset;
+	source->ndim = tensor->ndim;
+	Py_ssize_t dense = source->dtype->bytes;
+	for (int k = source->ndim - 1; k >= 0; k--) {
+		source->shape[k] = tensor->shape[k];
+		source->strides[k] = tensor->strides != NULL ? tensor->strides[k] * source->dtype->bytes : dense;
+		dense *= source->shape[k];
+	}
+	find_out_whether_dense(source);
+	return 0;
+}
+
+int source_open(PyObject *object, struct source *ret_source)
+{
+	struct source *source = ret_source;
+	source->has_buffer = false;
+	source->capsule = NULL;
+	int result;
+	if (PyObject_CheckBuffer(object)) {
+		result = open_buffer(object, source);
+		if (result != 0 && !source->has_buffer && PyErr_ExceptionMatches(PyExc_ValueError)) {
+			PyErr_Clear();
+			result = open_bits(object, source);
+		}
+	} else if (PyObject_HasAttrString(object, "__dlpack__")) {
+		result = open_dlpack(object, source);
+	} else {
+		result = refuse(object,
+			"pass an array with the buffer protocol or __dlpack__ (numpy, torch, memoryview, bytes, "
+			"array.array), as numpy.asarray makes one");
+	}
+	if (result != 0)
+		source_close(source);
+	return result;
+}
+
+void source_close(struct source *source)
+{
+	if (source->has_buffer)
+		PyBuffer_Release(&source->buffer);
+	source->has_buffer = false;
+	Py_CLEAR(source->capsule); /* not renamed: its destructor frees what it holds */
+}
+
+bool source_is_large(const struct source *source)
+{
+	return source->bytes >= LARGE_BYTES;
+}
+
+static char *copy_strided(const struct source *source, int dimension, const char *from, char *to)
+{
+	Py_ssize_t stride = source->strides[dimension];
+	Py_ssize_t bytes = source->dtype->bytes;
+	if (dimension + 1 < source->ndim) {
+		for (Py_ssize_t i = 0; i < source->shape[dimension]; i++, from += stride)
+			to = copy_strided(source, dimension + 1, from, to);
+		return to;
+	}
+	if (stride == bytes) {
+		memcpy(to, from, (size_t)(bytes * source->shape[dimension]));
+		return to + bytes * source->shape[dimension];
+	}
+	for (Py_ssize_t i = 0; i < source->shape[dimension]; i++, from += stride, to += bytes)
+		memcpy(to, from, (size_t)bytes);
+	return to;
+}
+
+static void copy(const struct source *source, char *destination)
+{
+	if (source->bytes == 0)
+		return;
+	if (source->dense)
+		memcpy(destination, source->data, (size_t)source->bytes);
+	else
+		copy_strided(source, 0, source->data, destination);
+}
+
+void source_copy(const struct source *source, char *destination)
+{
+	if (!source_is_large(source)) {
+		copy(source, destination);
+		return;
+	}
+	Py_BEGIN_ALLOW_THREADS copy(source, destination);
+	Py_END_ALLOW_THREADS
+}
