@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """multiprocessing.shared_memory with locks: one buffer, the array copied into it and read in place.
 
-Two locks, taken from the beginning: releasing one says that the array is there, the other that it was read. No queue, no
-description of the array, nothing that notices a dead process: about the least that Python itself can do.
+Two locks, taken from the beginning: releasing one says that the array is there, the other that it was read. No queue,
+no description of the array, nothing that notices a dead process: about the least that Python itself can do.
 """
 import multiprocessing
 import multiprocessing.shared_memory

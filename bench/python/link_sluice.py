@@ -44,7 +44,8 @@ class Link:
 
     def second(self, read):
         receive = sluice.Consumer(self._name + "-there", spin=self._spin).receive
-        acknowledge, nothing = sluice.Producer(self._name + "-back", spin=self._spin).send, {"answer": numpy.empty(0, numpy.int8)}
+        acknowledge = sluice.Producer(self._name + "-back", spin=self._spin).send
+        nothing = {"answer": numpy.empty(0, numpy.int8)}
 
         def answer():
             with receive() as message:

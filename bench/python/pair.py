@@ -97,9 +97,9 @@ def run(case, repetitions, cpus, seconds):
     processes = []
     try:
         for index, body in enumerate((run_first, run_second)):
-            processes.append(CONTEXT.Process(
-                target=be_side, args=(body, theirs, counts[2 * index:2 * index + 2], link, case, cpus[index % len(cpus)],
-                                      times, together)))
+            own_counts = counts[2 * index:2 * index + 2]
+            processes.append(CONTEXT.Process(target=be_side, args=(
+                body, theirs, own_counts, link, case, cpus[index % len(cpus)], times, together)))
             processes[-1].start()
         wait_for_both(processes, ours, seconds)
     finally:

@@ -44,7 +44,7 @@ def target_line(verdict):
         figure, bound = f"{verdict['value'] / 1000:.2f} us", f"{verdict['target'] / 1000:g} us"
     else:
         figure, bound = f"{verdict['ratio']:.2f} x", f"{verdict['target']:g} x"
-    met = "met" if verdict["met"] else "missed"
+    met = verdict.get("note") or ("met" if verdict["met"] else "missed")
     return f"{verdict['id']:3}     {verdict['what']:<58} {figure:>10}  {verdict['bound']:>8} {bound:>7}   {met}"
 
 
@@ -58,7 +58,8 @@ def notes(results):
     # Not of those with several threads, which take a CPU from each other.
     preemptions = sum(result.preemptions for result in known if result.case.rival is None)
     if preemptions:
-        yield f"\nThe kernel gave a CPU to others {preemptions} times while Sluice's cases ran: p99.9 and max contain that."
+        yield (f"\nThe kernel gave a CPU to others {preemptions} times while Sluice's cases ran: p99.9 and max contain "
+               "that.")
 
 
 def table(head, results):
@@ -69,14 +70,14 @@ def table(head, results):
     yield ("pinning  " + " and ".join(f"one process on CPU {cpu}" for cpu in machine["cpus"])
            if len(machine["cpus"]) > 1 else f"pinning  both processes on CPU {machine['cpus'][0]}")
     yield f"clock    {machine['clock']}, a reading costs {machine['clock_read_ns']:.0f} ns and is part of each time"
-    yield (f"rounds   {settings['rounds']}, each with {settings['seconds']:.2g} s of every case; typical and ratio: medians "
-           "of rounds, p50 to max: of all")
+    yield (f"rounds   {settings['rounds']}, each with {settings['seconds']:.2g} s of every case; typical and ratio: "
+           "medians of rounds, p50 to max: of all")
     for rival in head["rivals"]:
-        yield f"rival    {rival['name']} {rival['version']}: {rival['settings']}"
+        yield f"rival    {rival['name']}{' ' + rival['version'] if rival['version'] else ''}: {rival['settings']}"
     for size in SHAPES:
         for waits in WAITS:
             yield from section(size, waits, results)
-    verdicts = targets.judge(results)
+    verdicts = targets.judge(results, machine["cpus"])
     if verdicts:
         yield f"\ntarget {'measured':>70}"
         yield from map(target_line, verdicts)
@@ -101,4 +102,4 @@ def case_object(result, results):
 
 def as_object(head, results):
     return head | {"cases": [case_object(results[name], results) for name in CASES if name in results],
-                   "targets": targets.judge(results)}
+                   "targets": targets.judge(results, head["machine"]["cpus"])}

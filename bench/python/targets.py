@@ -13,17 +13,19 @@ class Target:
     against: str  # a rival that must take at least so many times as long; None: at most so many nanoseconds
     bound: float
 
-    def judge(self, results):
-        """None if what it needs was not measured."""
+    def judge(self, results, cpus):
+        """None if what it needs was not measured. On one CPU there is a ratio, and no verdict."""
         of, against = results.get(self.of), results.get(self.against)
         if not of or not of.known or (self.against and not (against and against.known)):
             return None
         ratio = figures.ratio(against, of).median if against else None
-        return {
+        met = ratio >= self.bound if against else of.typical <= self.bound
+        verdict = {
             "id": self.id, "what": self.what, "value": of.typical, "limit": against.typical if against else None,
             "ratio": ratio, "target": self.bound, "bound": "at least" if against else "at most",
-            "met": ratio >= self.bound if against else of.typical <= self.bound,
+            "met": met if len(cpus) > 1 else None,
         }
+        return verdict if len(cpus) > 1 else verdict | {"note": "not judged: it is meant for 2 CPUs"}
 
 
 TARGETS = (
@@ -35,5 +37,5 @@ TARGETS = (
 )
 
 
-def judge(results):
-    return [verdict for verdict in (target.judge(results) for target in TARGETS) if verdict]
+def judge(results, cpus):
+    return [verdict for verdict in (target.judge(results, cpus) for target in TARGETS) if verdict]

@@ -34,10 +34,11 @@ def save(waterfalls, subtitle, path):
     figure.get_layout_engine().set(rect=(0, 0.07, 1, 0.93))  # below it the legend
     ends = draw_bars(whole, waterfalls, STAGES, 1e6, "milliseconds, medians of the stages")
     for row, (end, waterfall) in enumerate(zip(ends, waterfalls.values())):
-        whole.text(end, row, f" transport: {100 * waterfall.share(*TRANSPORT):.1f} % of all time", va="center")
+        share = waterfall.transport(50) / waterfall.percentile("total", 50)
+        whole.text(end, row, f" transport {100 * share:.1f} % (medians)", va="center")
     ends = draw_bars(transport, waterfalls, TRANSPORT, 1e3, "the transport alone, microseconds, medians of the stages")
     for row, (end, waterfall) in enumerate(zip(ends, waterfalls.values())):
-        transport.text(end, row, f" p99 of the sum: {duration(waterfall.transport(99))}", va="center")
+        transport.text(end, row, f" p95 of the sum: {duration(waterfall.transport(95))}", va="center")
     figure.suptitle(f"A batch on its way from text to vectors: {subtitle}", fontsize=10)
     figure.legend(*whole.get_legend_handles_labels(), loc="lower center", ncols=len(STAGES), frameon=False,
                   handlelength=1, columnspacing=1.2)

@@ -4,6 +4,8 @@
 
 Each way carries the same batches between the same processes, in turns; both must give the very bits that one process
 alone gives. Prints where the time of a batch goes, and draws it.
+
+Needs numpy, torch, tokenizers and matplotlib beside sluice.
 """
 import argparse
 import math
@@ -13,8 +15,8 @@ import sys
 import tempfile
 import time
 
-# One thread a process, also in the workers, to which this is handed down: with more, sums may come in another order. Read
-# when the libraries are loaded.
+# One thread a process, also in the workers, to which this is handed down: with more, sums may come in another order.
+# Read when the libraries are loaded.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import crew  # noqa: E402
@@ -37,11 +39,18 @@ HEAD_START = 20_000_000  # nanoseconds from an order to its first batch
 PATIENCE = 0.2           # seconds between looks whether all workers live
 
 
+def count(words):
+    number = int(words)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", nargs="?", metavar="FILE", help="text; without it, what this machine has")
     parser.add_argument("--picture", default="pipeline.svg", metavar="SVG", help="where to draw (default: %(default)s)")
-    parser.add_argument("--batches", type=int, default=ENOUGH, metavar="N",
+    parser.add_argument("--batches", type=count, default=ENOUGH, metavar="N",
                         help="at least so many each way; a short text is repeated (default: %(default)s)")
     return parser.parse_args()
 
@@ -124,40 +133,50 @@ def run_rounds(batches, trained, model, reference, least, directory, workers_cpu
 
 def report(every, path):
     waterfalls = {way.title: waterfall.Waterfall(way.stamps) for way in every}
-    count = len(every[0].stamps)
-    print(f"\nAll vectors of {count} batches each way are, bit for bit, those that one process alone computes.\n")
+    batches = f"{len(every[0].stamps)} batches"
+    print(f"\nAll vectors of {batches} each way are, bit for bit, those that one process alone computes.\n")
     print(*waterfall.table(waterfalls), sep="\n")
-    print("  Shares are of all batches' time. Transport wait: from ready to leave until the other side has all of it.\n")
+    print("  Shares are of all batches' time. Transport wait: from ready to leave until the other side has it all.\n")
     for title, one in waterfalls.items():
-        print(f"  {title}: encode, wait, decode and let go together p50 {waterfall.duration(one.transport(50))}, "
-              f"p99 {waterfall.duration(one.transport(99))},\n    {100 * one.share(*waterfall.TRANSPORT):.2f} % of the time")
-    print("  CPU seconds of all three processes: " + ", ".join(f"{way.title} {way.cpu_seconds:.2f}" for way in every))
-    print("  What is left is tokenizer and model, which no transport makes faster; with a faster model the shares grow.")
-    picture.save(waterfalls, f"{count} batches each way", path)
+        share = one.transport(50) / one.percentile("total", 50)
+        times = ", ".join(f"p{percent} {waterfall.duration(one.transport(percent))}" for percent in (50, 95, 99))
+        print(f"  {title}: encode, wait, decode and let go together {times};\n"
+              f"    by medians {100 * share:.2f} % of the total")
+    print("  CPU seconds of all three processes: "
+          + ", ".join(f"{way.title} {way.cpu_seconds:.2f}" for way in every))
+    print("  The rest is tokenizer and model, which no transport makes faster; a faster model feels it more.")
+    picture.save(waterfalls, f"{batches} each way", path)
     print(f"\nDrawn: {path}")
 
 
-def run(options):
-    begin = time.monotonic()
-    whole, name = text.read_default() if options.file is None else (text.read_file(options.file), options.file)
+def prepare(path):
+    """Reads the text, learns its tokens and makes the model, and says what came of it."""
+    whole, name = text.read_default() if path is None else (text.read_file(path), path)
     batches = cut_batches(whole)
     training = time.monotonic()
     trained = tokenization.train(whole, VOCABULARY)
     training = time.monotonic() - training
     tokenizer = tokenization.load(trained, SEQ)
     model = Model(tokenizer.get_vocab_size(), SEQ)
-    print(f"""Sluice in Python: {WORKERS} processes tokenize, one runs the model, over real text, by pickle and by Sluice.
+    print(f"""Sluice in Python: {WORKERS} processes tokenize, one runs the model, by pickle and by Sluice.
 
   text    {name}: {len(whole)} characters, {sum(map(len, batches))} texts
   tokens  byte-level BPE, {tokenizer.get_vocab_size()} tokens, trained just now from that text in {training:.1f} s
-  model   transformer encoder, {LAYERS} layers, {DIMENSIONS} dimensions, {model.parameters() // 1000}k parameters: random, from a fixed seed
-  batch   int32 [{ROWS}, {SEQ}] input_ids, padded, with lengths; {len(batches)} batches in one pass over the text""", flush=True)
+  model   transformer encoder, {LAYERS} layers, {DIMENSIONS} dimensions, {model.parameters() // 1000}k parameters:
+          random, from a fixed seed
+  batch   int32 [{ROWS}, {SEQ}] input_ids, padded, with lengths; batches in one pass over the text: {len(batches)}""")
+    return batches, trained, tokenizer, model
+
+
+def run(options):
+    begin = time.monotonic()
+    batches, trained, tokenizer, model = prepare(options.file)
     own_cpu, workers_cpus = share_cpus()
     if own_cpu is not None:
         os.sched_setaffinity(0, {own_cpu})
     reference = Reference(batches, tokenizer, model, SEQ)
-    print(f"  pace    a batch every {waterfall.duration(reference.busiest_ns / LOAD)}; alone, the busiest process needs "
-          f"{waterfall.duration(reference.busiest_ns)} for one", flush=True)
+    print(f"  pace    a batch every {waterfall.duration(reference.busiest_ns / LOAD)}; alone, the busiest process "
+          f"needs {waterfall.duration(reference.busiest_ns)} for one", flush=True)
     with tempfile.TemporaryDirectory(prefix="pipeline-") as directory:
         every = run_rounds(batches, trained, model, reference, options.batches, directory, workers_cpus)
     report(every, options.picture)

@@ -24,7 +24,7 @@ def load(trained, seq):
 
 
 def fill(encodings, ids, lengths):
-    """Writes encodings into `ids`, int32 [rows, seq], padded at the end, and how many tokens each has into `lengths`."""
+    """Writes encodings into `ids`, int32 [rows, seq], padded at the end, and each one's count into `lengths`."""
     ids[:] = PAD
     for row, encoding in enumerate(encodings):
         tokens = encoding.ids

@@ -15,7 +15,8 @@ NAME = "Sluice"
 class Sender:
     def __init__(self, address, seq):
         self._seq = seq
-        # Every message stamped; an exception, not endless waiting for room, when inference has died; no page fault while filling.
+        # Every message stamped; an exception, not endless waiting for room, when inference has died; pages there from
+        # the beginning.
         self._producer = sluice.Producer(address, sample_rate=None, report_gone=True, prefault=True)
 
     def send(self, number, encodings):

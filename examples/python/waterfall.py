@@ -10,7 +10,7 @@ TRANSPORT = ("encode", "transport wait", "decode", "let go")
 
 class Waterfall:
     def __init__(self, stamps):
-        """`stamps`: for each batch len(STAGES) + 1 times in nanoseconds, from the first stage's begin to the last's end."""
+        """`stamps`: for each batch len(STAGES) + 1 times in nanoseconds: each stage's begin, and the last's end."""
         stamps = numpy.asarray(stamps)
         self._stages = dict(zip(STAGES, numpy.diff(stamps).T))
         if any((took < 0).any() for took in self._stages.values()):

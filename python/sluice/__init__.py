@@ -40,7 +40,7 @@ from sluice._sluice import (
     TooLarge,
     __version__,
     gc,
-    list,
+    list,  # noqa: F401  not for `import *`, where it would hide the builtin
     remove,
     stat,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Producer and Consumer: those of C, with what asyncio needs. Nothing here is on the way of a call that does not await."""
+"""Producer and Consumer: those of C, with what asyncio needs. Calls that do not await never come by here."""
 
 from sluice import _loop, _sluice
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting for handles in asyncio's event loops.
 
-Each loop has one poller, whose descriptor it watches while a task waits. A handle is in the poller only while a task waits
-with it: the descriptor is readable as long as any handle in it is ready. No threads, no polling.
+Each loop has one poller, whose descriptor it watches while a task waits. A handle is in the poller only while a task
+waits with it: the descriptor is readable as long as any handle in it is ready. No threads, no polling.
 """
 
 import asyncio
+import errno
 import weakref
 
 from sluice import _sluice
@@ -82,4 +83,4 @@ async def call(handle, attempt, not_yet, timeout):
             return attempt()
         except not_yet:
             continue
-    raise _sluice.Timeout(110, "the time-out passed and nothing was changed: call again")
+    raise _sluice.Timeout(errno.ETIMEDOUT, "the time-out passed and nothing was changed: call again")

@@ -55,16 +55,13 @@ const struct dtype *dtype_of_code(uint32_t code)
 
 static const struct dtype *of_name(const char *name)
 {
-	for (size_t i = 0; i < DTYPE_COUNT; i++)
-		if (strcmp(dtypes[i].name, name) == 0)
-			return &dtypes[i];
 	for (size_t i = 0; i < sizeof other_names / sizeof other_names[0]; i++)
 		if (strcmp(other_names[i].name, name) == 0)
-			return of_name(other_names[i].means);
-	if (name[0] == '<' || name[0] == '=' || name[0] == '|')
-		name++;
+			name = other_names[i].means;
+	const char *short_name = name[0] == '<' || name[0] == '=' || name[0] == '|' ? name + 1 : name;
 	for (size_t i = 0; i < DTYPE_COUNT; i++)
-		if (dtypes[i].short_name != NULL && strcmp(dtypes[i].short_name, name) == 0)
+		if (strcmp(dtypes[i].name, name) == 0 ||
+			(dtypes[i].short_name != NULL && strcmp(dtypes[i].short_name, short_name) == 0))
 			return &dtypes[i];
 	return NULL;
 }

@@ -78,6 +78,7 @@ int handle_close_now(struct handle *handle)
 		return 0;
 	while (handle->holds != NULL) {
 		struct hold *hold = handle->holds;
+		hold->lost = hold->reserved;
 		if (hold->reserved || !handle->give_back)
 			(void)hold_let_go(hold); /* taken back by others, or a child's: then so be it */
 		else

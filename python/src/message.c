@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages: how they begin and end, with how many views, and what travels beside the tensors. */
+/* Reservation and Message: their methods and attributes. */
 #include "message.h"
 
 #include <errno.h>
@@ -13,125 +13,6 @@ PyTypeObject *reservation_type;
 PyTypeObject *message_type;
 PyTypeObject *stamps_type;
 
-/* ---- beginning and end ---- */
-
-PyObject *hold_new(PyTypeObject *type, struct handle *handle, struct sluice_message *message)
-{
-	struct hold *hold = PyObject_New(struct hold, type);
-	if (hold == NULL) {
-		if (type == reservation_type)
-			sluice_discard(message);
-		else
-			sluice_release(message);
-		return NULL;
-	}
-	Py_INCREF(handle);
-	hold->handle = handle;
-	hold->weakrefs = NULL;
-	hold->message = message;
-	hold->next = handle->holds;
-	hold->link = &handle->holds;
-	if (hold->next != NULL)
-		hold->next->link = &hold->next;
-	handle->holds = hold;
-	hold->viewed = NULL;
-	hold->exports = 0;
-	hold->fate = NULL;
-	hold->reserved = type == reservation_type;
-	hold->given_up = false;
-	return (PyObject *)hold;
-}
-
-static int refuse(const struct hold *hold)
-{
-	errors_raise(-EALREADY, "this message of channel %R was %s before", hold->handle->name, hold->fate);
-	return -1;
-}
-
-int hold_check(struct hold *hold)
-{
-	return hold->message != NULL ? 0 : refuse(hold);
-}
-
-void hold_forget(struct hold *hold, const char *fate)
-{
-	*hold->link = hold->next;
-	if (hold->next != NULL)
-		hold->next->link = hold->link;
-	hold->message = NULL;
-	hold->fate = fate;
-}
-
-int hold_let_go(struct hold *hold)
-{
-	struct sluice_message *message = hold->message;
-	hold_forget(hold, hold->reserved ? "discarded" : "released");
-	return hold->reserved ? sluice_discard(message) : sluice_release(message);
-}
-
-bool hold_drop_view(struct hold *hold)
-{
-	for (struct tensor *tensor = hold->viewed; tensor != NULL; tensor = tensor->next) {
-		if (Py_REFCNT(tensor->view) == 1) {
-			tensor_drop_view(tensor);
-			return true;
-		}
-	}
-	return false;
-}
-
-Py_ssize_t hold_live_views(struct hold *hold)
-{
-	while (hold->exports > 0 && hold_drop_view(hold))
-		;
-	return hold->exports;
-}
-
-/* A message that nobody looks into any more: let go, unless its handle, which is leaving, is to give it back. */
-static void end_unseen(struct hold *hold)
-{
-	struct handle *handle = hold->handle;
-	if (hold->message != NULL && (hold->reserved || !(handle->leaving && handle->give_back)))
-		(void)hold_let_go(
-			hold); /* an error has nobody to hear of it: the message is another's, or the parent's */
-	Py_INCREF(handle);
-	handle_view_gone(handle);
-	Py_DECREF(handle);
-}
-
-void hold_export_ended(struct hold *hold)
-{
-	if (--hold->exports == 0 && (hold->given_up || hold->handle->leaving))
-		end_unseen(hold);
-}
-
-static void dealloc(PyObject *self)
-{
-	struct hold *hold = (struct hold *)self;
-	if (hold->weakrefs != NULL)
-		PyObject_ClearWeakRefs(self);
-	if (hold->message != NULL) {
-		struct handle *handle = hold->handle;
-		if (hold->reserved || !(handle->leaving && handle->give_back))
-			(void)hold_let_go(hold); /* as in end_unseen */
-		else
-			hold_forget(hold, "given back");
-		handle_view_gone(handle);
-	}
-	Py_DECREF(hold->handle);
-	module_free(self);
-}
-
-static int refuse_views(const struct hold *hold, const char *verb)
-{
-	PyErr_Format(PyExc_BufferError,
-		"%zd views (numpy arrays, memoryviews, torch tensors) of this message are alive and it cannot be %s: "
-		"del them "
-		"first (a loop's variable counts too)",
-		hold->exports, verb);
-	return -1;
-}
-
 /* ---- methods ---- */
 
 static PyObject *finish(struct hold *hold, int (*call)(struct sluice_message *message), const char *fate)
@@ -143,8 +24,7 @@ static PyObject *finish(struct hold *hold, int (*call)(struct sluice_message *me
 		return NULL;
 	}
 	if (hold->exports > 0 && hold_live_views(hold) > 0) {
-		refuse_views(hold, fate);
-		return NULL;
+		return hold_refuse_views(hold, fate);
 	}
 	struct sluice_message *message = hold->message;
 	int error = call(message);
@@ -176,8 +56,7 @@ static PyObject *release(PyObject *self, PyObject *unused)
 	if (hold_check(hold) != 0)
 		return NULL;
 	if (hold->exports > 0 && hold_live_views(hold) > 0) {
-		refuse_views(hold, "released");
-		return NULL;
+		return hold_refuse_views(hold, "released");
 	}
 	int error = hold_let_go(hold);
 	if (error != 0)
@@ -195,6 +74,9 @@ static PyObject *exit_reservation(PyObject *self, PyObject *const *arguments, Py
 {
 	struct hold *hold = (struct hold *)self;
 	bool failed = count > 0 && arguments[0] != Py_None;
+	if (hold->message == NULL && hold->lost && !failed)
+		return errors_raise(-EBADF, "the producer of channel %R was closed before this message was published",
+			hold->handle->name);
 	if (hold->message == NULL)
 		Py_RETURN_NONE;
 	if (!failed)
@@ -215,7 +97,7 @@ static PyObject *exit_message(PyObject *self, PyObject *const *arguments, Py_ssi
 	if (!hold->given_up)
 		return release(self, NULL);
 	if (!failed) {
-		refuse_views(hold, "released; it will be when the last of them is gone");
+		hold_refuse_views(hold, "released; it will be when the last of them is gone");
 		return NULL;
 	}
 	Py_RETURN_NONE;
@@ -598,7 +480,7 @@ static const char message_doc[] = "A received message: m[\"name\"] is a read-onl
 				  "is gone. A view keeps it: releasing it earlier is refused with BufferError.";
 
 #define COMMON_SLOTS                                                                                                   \
-	{Py_tp_new, SLOT(module_no_new)}, {Py_tp_dealloc, SLOT(dealloc)}, {Py_tp_members, members},                    \
+	{Py_tp_new, SLOT(module_no_new)}, {Py_tp_dealloc, SLOT(hold_dealloc)}, {Py_tp_members, members},               \
 		{Py_tp_repr, SLOT(repr)}, {Py_tp_iter, SLOT(iterate)}, {Py_mp_subscript, SLOT(subscript)},             \
 		{Py_mp_length, SLOT(length)},                                                                          \
 	{                                                                                                              \

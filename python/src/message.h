@@ -22,6 +22,7 @@ struct hold {
 	struct tensor *viewed; /* tensors that keep a numpy view, not owned */
 	Py_ssize_t exports;    /* buffers, arrays and capsules into its memory */
 	const char *fate;      /* what became of it, for exceptions */
+	bool lost;             /* a reservation that its producer's closing discarded */
 	bool reserved;         /* it is a reservation */
 	bool given_up;         /* it goes with the last of its exports */
 };
@@ -46,6 +47,12 @@ void hold_forget(struct hold *hold, const char *fate);
 
 /* Releases or discards it. No views may be alive. Returns 0 or a negative errno. */
 int hold_let_go(struct hold *hold);
+
+/* Raises BufferError for its views. Returns NULL. */
+PyObject *hold_refuse_views(const struct hold *hold, const char *verb);
+
+/* The tp_dealloc of both types. */
+void hold_dealloc(PyObject *self);
 
 /* Metadata as keyword arguments of send: NULL where not given. Returns 0, or -1 with an exception. */
 struct hold_metadata {

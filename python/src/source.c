@@ -153,22 +153,37 @@ bool source_is_large(const struct source *source)
 	return source->bytes >= LARGE_BYTES;
 }
 
-static char *copy_strided(const struct source *source, int dimension, const char *from, char *to)
+/* One run along the last dimension. Returns where the next one goes. */
+static char *copy_run(const struct source *source, const char *from, char *to)
 {
-	Py_ssize_t stride = source->strides[dimension];
+	Py_ssize_t count = source->shape[source->ndim - 1];
+	Py_ssize_t stride = source->strides[source->ndim - 1];
 	Py_ssize_t bytes = source->dtype->bytes;
-	if (dimension + 1 < source->ndim) {
-		for (Py_ssize_t i = 0; i < source->shape[dimension]; i++, from += stride)
-			to = copy_strided(source, dimension + 1, from, to);
-		return to;
-	}
 	if (stride == bytes) {
-		memcpy(to, from, (size_t)(bytes * source->shape[dimension]));
-		return to + bytes * source->shape[dimension];
+		memcpy(to, from, (size_t)(bytes * count));
+		return to + bytes * count;
 	}
-	for (Py_ssize_t i = 0; i < source->shape[dimension]; i++, from += stride, to += bytes)
+	for (Py_ssize_t i = 0; i < count; i++, from += stride, to += bytes)
 		memcpy(to, from, (size_t)bytes);
 	return to;
+}
+
+/* Counts through all dimensions but the last, as an odometer does. A source that is not dense has one or more. */
+static void copy_strided(const struct source *source, char *to)
+{
+	Py_ssize_t index[SLUICE_MAX_DIMENSIONS] = {0};
+	const char *from = source->data;
+	int k;
+	do {
+		to = copy_run(source, from, to);
+		for (k = source->ndim - 2; k >= 0; k--) {
+			from += source->strides[k];
+			if (++index[k] < source->shape[k])
+				break;
+			from -= source->strides[k] * source->shape[k];
+			index[k] = 0;
+		}
+	} while (k >= 0);
 }
 
 static void copy(const struct source *source, char *destination)
@@ -178,7 +193,7 @@ static void copy(const struct source *source, char *destination)
 	if (source->dense)
 		memcpy(destination, source->data, (size_t)source->bytes);
 	else
-		copy_strided(source, 0, source->data, destination);
+		copy_strided(source, destination);
 }
 
 void source_copy(const struct source *source, char *destination)
@@ -189,4 +204,16 @@ void source_copy(const struct source *source, char *destination)
 	}
 	Py_BEGIN_ALLOW_THREADS copy(source, destination);
 	Py_END_ALLOW_THREADS
+}
+
+bool source_overlaps(const struct source *source, const char *start, Py_ssize_t bytes)
+{
+	const char *low = source->data;
+	const char *high = source->data + source->dtype->bytes;
+	for (int k = 0; k < source->ndim; k++) {
+		Py_ssize_t reach = source->strides[k] * (source->shape[k] - 1);
+		low += reach < 0 ? reach : 0;
+		high += reach > 0 ? reach : 0;
+	}
+	return source->bytes > 0 && low < start + bytes && start < high;
 }

@@ -32,4 +32,7 @@ void source_copy(const struct source *source, char *destination);
 /* True if source_copy would give the lock away. */
 bool source_is_large(const struct source *source);
 
+/* True if it has memory in common with those bytes. */
+bool source_overlaps(const struct source *source, const char *start, Py_ssize_t bytes);
+
 #endif

@@ -62,6 +62,15 @@ static void dealloc(PyObject *self)
 
 /* ---- buffers ---- */
 
+/* Also column-major, as what has but one dimension of more than one element is. */
+static bool is_column_major(const struct tensor *tensor)
+{
+	int wide = 0;
+	for (int k = 0; k < tensor->ndim; k++)
+		wide += tensor->shape[k] > 1;
+	return wide < 2 || tensor->bytes == 0;
+}
+
 static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 {
 	struct tensor *tensor = (struct tensor *)self;
@@ -79,12 +88,16 @@ static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 		PyErr_SetString(PyExc_BufferError, "a received tensor is read-only");
 		return -1;
 	}
+	if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && !is_column_major(tensor)) {
+		PyErr_SetString(PyExc_BufferError, "a tensor is row-major");
+		return -1;
+	}
 	buffer->buf = tensor->data;
 	buffer->len = tensor->bytes;
 	buffer->itemsize = tensor->dtype->bytes;
 	buffer->readonly = tensor->readonly;
 	buffer->format = (flags & PyBUF_FORMAT) == PyBUF_FORMAT ? (char *)(uintptr_t)tensor->dtype->format : NULL;
-	buffer->ndim = tensor->ndim;
+	buffer->ndim = (flags & PyBUF_ND) == PyBUF_ND ? tensor->ndim : 1;
 	buffer->shape = (flags & PyBUF_ND) == PyBUF_ND ? tensor->shape : NULL;
 	buffer->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? tensor->strides : NULL;
 	buffer->suboffsets = NULL;
@@ -246,7 +259,8 @@ static int copy_same(struct tensor *tensor, PyObject *value)
 		PyErr_Clear(); /* numpy knows more kinds, or says better what is wrong */
 		return 0;
 	}
-	bool same = source.dtype == tensor->dtype && source.ndim == tensor->ndim;
+	bool same = source.dtype == tensor->dtype && source.ndim == tensor->ndim &&
+		    !source_overlaps(&source, tensor->data, tensor->bytes);
 	for (int k = 0; same && k < tensor->ndim; k++)
 		same = source.shape[k] == tensor->shape[k];
 	if (same && hold_check(tensor->hold) != 0) { /* looking into a source may run Python code */

@@ -45,7 +45,11 @@ class Child:
     def __init__(self, code):
         self.process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-c", "import sluice, sys, os\n" + code],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            text=True,
+        )
 
     def line(self):
         return self.process.stdout.readline().strip()

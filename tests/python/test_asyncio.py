@@ -8,7 +8,6 @@ import threading
 
 import numpy
 import pytest
-
 import sluice
 
 
@@ -22,6 +21,7 @@ def run(main):
 def test_iterating_and_reserving():
     async def main():
         with sluice.Consumer("x", end_of_stream=True) as inp, sluice.Producer("x", lane_bytes=1 << 16) as out:
+
             async def consume():
                 return [int(m["x"][0]) async for m in inp]
 
@@ -169,6 +169,7 @@ def test_errors_reach_the_task():
 
 def test_loops_one_after_another():
     with sluice.Consumer("x") as inp, sluice.Producer("x") as out:
+
         async def main():
             task = asyncio.create_task(inp.receive_async())
             await asyncio.sleep(0)
@@ -181,6 +182,7 @@ def test_loops_one_after_another():
 
 def test_a_loop_that_ends_while_a_task_waits():
     with sluice.Consumer("x") as inp, sluice.Producer("x") as out:
+
         async def main():
             asyncio.ensure_future(inp.receive_async())
             await asyncio.sleep(0)

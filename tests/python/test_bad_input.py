@@ -4,13 +4,11 @@
 import array
 import errno
 import math
-import os
 import pickle
 import queue
 
 import numpy
 import pytest
-
 import sluice
 
 
@@ -22,9 +20,24 @@ def pair():
         inp.receive(0).release()
 
 
-@pytest.mark.parametrize("value", [
-    numpy.array([1, "a", None], object), numpy.array(["a"]), numpy.zeros(2, "complex64"), numpy.zeros(2, ">i4"),
-    numpy.zeros(2, "datetime64[s]"), numpy.zeros(2, [("a", "i4")]), [1, 2], 5, "text", None, object(), {"a": 1}, numpy.ndarray])
+@pytest.mark.parametrize(
+    "value",
+    [
+        numpy.array([1, "a", None], object),
+        numpy.array(["a"]),
+        numpy.zeros(2, "complex64"),
+        numpy.zeros(2, ">i4"),
+        numpy.zeros(2, "datetime64[s]"),
+        numpy.zeros(2, [("a", "i4")]),
+        [1, 2],
+        5,
+        "text",
+        None,
+        object(),
+        {"a": 1},
+        numpy.ndarray,
+    ],
+)
 def test_what_is_no_array_of_numbers_cannot_be_sent(pair, value):
     with pytest.raises((TypeError, ValueError)):
         pair[0].send({"good": b"1", "x": value})
@@ -47,16 +60,43 @@ def test_odd_dlpack(pair, result):
         pair[0].send({"x": Odd(result)})
 
 
-@pytest.mark.parametrize("dtype", ["int33", "complex64", "O", object, str, None, 5, ">i4", numpy.dtype(">i4"), numpy.dtype("U3"), "",
-                                   "\udcff", numpy.complex64])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "int33",
+        "complex64",
+        "O",
+        object,
+        str,
+        None,
+        5,
+        ">i4",
+        numpy.dtype(">i4"),
+        numpy.dtype("U3"),
+        "",
+        "\udcff",
+        numpy.complex64,
+    ],
+)
 def test_unknown_types(pair, dtype):
     with pytest.raises(TypeError, match="element type"):
         pair[0].reserve(x=((2,), dtype))
 
 
-@pytest.mark.parametrize("shape, error", [
-    ((-1,), ValueError), ((1,) * 9, ValueError), ((2**62, 2**62), ValueError), ((2**63,), OverflowError), (("a",), TypeError),
-    (None, TypeError), (1.5, TypeError), ("12", TypeError), ((1.0,), TypeError)])
+@pytest.mark.parametrize(
+    "shape, error",
+    [
+        ((-1,), ValueError),
+        ((1,) * 9, ValueError),
+        ((2**62, 2**62), ValueError),
+        ((2**63,), OverflowError),
+        (("a",), TypeError),
+        (None, TypeError),
+        (1.5, TypeError),
+        ("12", TypeError),
+        ((1.0,), TypeError),
+    ],
+)
 def test_wrong_shapes(pair, shape, error):
     with pytest.raises(error):
         pair[0].reserve(x=(shape, "int32"))
@@ -71,20 +111,40 @@ def test_wrong_specs(pair, spec):
 def test_wrong_calls(pair):
     out, inp = pair
     for call in (
-        lambda: out.reserve(), lambda: out.reserve({}), lambda: out.reserve(5), lambda: out.reserve({}, {}),
-        lambda: out.reserve({5: (1, "u1")}), lambda: out.send(), lambda: out.send({}), lambda: out.send(x=b"1"),
-        lambda: out.send({"x": b"1"}, nonsense=1), lambda: out.send({5: b"1"}), lambda: inp.receive(1, 2),
-        lambda: inp.receive(nonsense=1), lambda: inp.receive("soon"), lambda: inp.receive_batch(5),
-        lambda: out.send({"x": b"1"}, traceparent=5), lambda: out.send({"x": b"1"}, correlation_id=1.5),
-        lambda: sluice.Message(), lambda: sluice.Tensor(), lambda: sluice.Reservation(), lambda: inp.close(1, 2),
+        lambda: out.reserve(),
+        lambda: out.reserve({}),
+        lambda: out.reserve(5),
+        lambda: out.reserve({}, {}),
+        lambda: out.reserve({5: (1, "u1")}),
+        lambda: out.send(),
+        lambda: out.send({}),
+        lambda: out.send(x=b"1"),
+        lambda: out.send({"x": b"1"}, nonsense=1),
+        lambda: out.send({5: b"1"}),
+        lambda: inp.receive(1, 2),
+        lambda: inp.receive(nonsense=1),
+        lambda: inp.receive("soon"),
+        lambda: inp.receive_batch(5),
+        lambda: out.send({"x": b"1"}, traceparent=5),
+        lambda: out.send({"x": b"1"}, correlation_id=1.5),
+        lambda: sluice.Message(),
+        lambda: sluice.Tensor(),
+        lambda: sluice.Reservation(),
+        lambda: inp.close(1, 2),
     ):
         with pytest.raises(TypeError):
             call()
     for call in (
-        lambda: inp.receive(math.nan), lambda: inp.receive_batch(max_messages=0), lambda: inp.receive_batch(linger=-1),
-        lambda: out.reserve({"": (1, "u1")}), lambda: out.reserve({"x" * 32: (1, "u1")}), lambda: out.reserve({"a\0b": (1, "u1")}),
-        lambda: out.reserve({str(i): (1, "u1") for i in range(17)}), lambda: out.reserve({"x": (1, "u1")}, x=(1, "u1")),
-        lambda: out.send({"x": b"1"}, deadline=-1), lambda: out.send({"x": b"1"}, deadline=math.inf),
+        lambda: inp.receive(math.nan),
+        lambda: inp.receive_batch(max_messages=0),
+        lambda: inp.receive_batch(linger=-1),
+        lambda: out.reserve({"": (1, "u1")}),
+        lambda: out.reserve({"x" * 32: (1, "u1")}),
+        lambda: out.reserve({"a\0b": (1, "u1")}),
+        lambda: out.reserve({str(i): (1, "u1") for i in range(17)}),
+        lambda: out.reserve({"x": (1, "u1")}, x=(1, "u1")),
+        lambda: out.send({"x": b"1"}, deadline=-1),
+        lambda: out.send({"x": b"1"}, deadline=math.inf),
         lambda: out.send({"x": numpy.zeros((1,) * 9)}),
     ):
         with pytest.raises(ValueError):
@@ -93,10 +153,19 @@ def test_wrong_calls(pair):
         out.send({"x": b"1"}, correlation_id=2**64)
 
 
-@pytest.mark.parametrize("trace", [
-    "", "00", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-" + "0" * 16 + "-01",
-    "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01",
-    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0g", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 "])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "",
+        "00",
+        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-" + "0" * 16 + "-01",
+        "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0g",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 ",
+    ],
+)
 def test_wrong_trace_contexts(pair, trace):
     with pair[0].reserve(x=(1, "u1")) as m:
         with pytest.raises(ValueError, match="traceparent"):
@@ -138,14 +207,34 @@ def test_wrong_names_of_channels(name):
         sluice.stat(name)
 
 
-@pytest.mark.parametrize("options, error", [
-    (dict(lane_bytes=0), ValueError), (dict(lane_bytes=-1), ValueError), (dict(lane_bytes=1.5), TypeError),
-    (dict(lane_bytes=2**64), ValueError), (dict(depth=2**32), ValueError), (dict(alignment=63), ValueError),
-    (dict(alignment=100), ValueError), (dict(mode="neither"), ValueError), (dict(spin="fast"), TypeError), (dict(spin=-1), ValueError),
-    (dict(sample_rate=-1), ValueError), (dict(node=-1), ValueError), (dict(node=4000), ValueError), (dict(device="nonsense"), ValueError),
-    (dict(permissions=0), ValueError), (dict(allowed_uids=["root"]), TypeError), (dict(allowed_uids=range(100)), ValueError),
-    (dict(directory=5), TypeError), (dict(open_timeout=0), ValueError), (dict(take_back=-1), ValueError),
-    (dict(nonsense=1), TypeError), (dict(directory="/nonexistent"), sluice.NotFound), (dict(create=False), sluice.NotFound)])
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        (dict(lane_bytes=0), ValueError),
+        (dict(lane_bytes=-1), ValueError),
+        (dict(lane_bytes=1.5), TypeError),
+        (dict(lane_bytes=2**64), ValueError),
+        (dict(depth=2**32), ValueError),
+        (dict(alignment=63), ValueError),
+        (dict(alignment=100), ValueError),
+        (dict(mode="neither"), ValueError),
+        (dict(spin="fast"), TypeError),
+        (dict(spin=-1), ValueError),
+        (dict(sample_rate=-1), ValueError),
+        (dict(node=-1), ValueError),
+        (dict(node=4000), ValueError),
+        (dict(device="nonsense"), ValueError),
+        (dict(permissions=0), ValueError),
+        (dict(allowed_uids=["root"]), TypeError),
+        (dict(allowed_uids=range(100)), ValueError),
+        (dict(directory=5), TypeError),
+        (dict(open_timeout=0), ValueError),
+        (dict(take_back=-1), ValueError),
+        (dict(nonsense=1), TypeError),
+        (dict(directory="/nonexistent"), sluice.NotFound),
+        (dict(create=False), sluice.NotFound),
+    ],
+)
 def test_wrong_options(options, error):
     with pytest.raises(error):
         sluice.Producer("x", **options)
@@ -177,9 +266,20 @@ def test_use_after_close():
         out.close()
         inp.close()
         for call in (
-            lambda: out.reserve(x=(1, "u1")), lambda: out.send({"x": b"1"}), out.wait_consumers, out.placement,
-            lambda: out.geometry, out.__enter__, inp.receive, inp.recv, inp.receive_batch, lambda: next(inp),
-            inp.wait_producers, inp.fault, lambda: inp.geometry, inp.__enter__,
+            lambda: out.reserve(x=(1, "u1")),
+            lambda: out.send({"x": b"1"}),
+            out.wait_consumers,
+            out.placement,
+            lambda: out.geometry,
+            out.__enter__,
+            inp.receive,
+            inp.recv,
+            inp.receive_batch,
+            lambda: next(inp),
+            inp.wait_producers,
+            inp.fault,
+            lambda: inp.geometry,
+            inp.__enter__,
         ):
             with pytest.raises(sluice.Closed):
                 call()
@@ -199,7 +299,15 @@ def test_the_other_side_is_gone():
 
 
 def test_exceptions_are_those_that_programs_catch_already():
-    for error in (sluice.Full, sluice.Empty, sluice.Timeout, sluice.PeerDied, sluice.EndOfStream, sluice.Closed, sluice.Busy):
+    for error in (
+        sluice.Full,
+        sluice.Empty,
+        sluice.Timeout,
+        sluice.PeerDied,
+        sluice.EndOfStream,
+        sluice.Closed,
+        sluice.Busy,
+    ):
         assert issubclass(error, sluice.Error) and issubclass(error, OSError)
     assert issubclass(sluice.Full, queue.Full) and issubclass(sluice.Empty, queue.Empty)
     assert issubclass(sluice.Timeout, TimeoutError) and issubclass(sluice.Forked, ChildProcessError)
@@ -208,7 +316,9 @@ def test_exceptions_are_those_that_programs_catch_already():
             inp.receive(0)
         except sluice.Empty as error:
             again = pickle.loads(pickle.dumps(error))
-            assert type(again) is sluice.Empty and again.errno == errno.EAGAIN == error.errno and str(again) == str(error)
+            assert (
+                type(again) is sluice.Empty and again.errno == errno.EAGAIN == error.errno and str(again) == str(error)
+            )
 
 
 def test_handles_and_messages_cannot_be_pickled(pair):

@@ -7,7 +7,6 @@ import tracemalloc
 
 import numpy
 import pytest
-
 import sluice
 
 ids = numpy.arange(12, dtype="int32").reshape(3, 4)
@@ -28,10 +27,19 @@ def transfer(out, inp):
 
 def fail(out, inp):
     for call in (
-        lambda: out.reserve(x=5), lambda: out.reserve(x=((1,), "nonsense")), lambda: out.reserve(x=((1, -1), "u1")),
-        lambda: out.reserve(x=((1, "a"), "u1")), lambda: out.send({"y": ids, "x": numpy.array([None])}), lambda: out.send({"x": 5}),
-        lambda: inp.receive(0), lambda: inp.receive_batch(timeout=0), lambda: inp.recv(1e-9), lambda: out.reserve(x=((1 << 40,), "u1")),
-        lambda: sluice.stat("nothing"), lambda: sluice.Producer("", lane_bytes=5), lambda: sluice.Consumer("y", directory="/nowhere"),
+        lambda: out.reserve(x=5),
+        lambda: out.reserve(x=((1,), "nonsense")),
+        lambda: out.reserve(x=((1, -1), "u1")),
+        lambda: out.reserve(x=((1, "a"), "u1")),
+        lambda: out.send({"y": ids, "x": numpy.array([None])}),
+        lambda: out.send({"x": 5}),
+        lambda: inp.receive(0),
+        lambda: inp.receive_batch(timeout=0),
+        lambda: inp.recv(1e-9),
+        lambda: out.reserve(x=((1 << 40,), "u1")),
+        lambda: sluice.stat("nothing"),
+        lambda: sluice.Producer("", lane_bytes=5),
+        lambda: sluice.Consumer("y", directory="/nowhere"),
     ):
         with pytest.raises((TypeError, ValueError, OSError)):
             call()
@@ -63,7 +71,17 @@ def open_and_close(out, inp):
 @pytest.mark.parametrize("use", [transfer, fail, open_and_close])
 def test_nothing_is_left(use):
     with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
-        watched = [ids, sluice.Tensor, sluice.Message, sluice.Reservation, sluice.Producer, sluice.Consumer, sluice.Empty, out, inp]
+        watched = [
+            ids,
+            sluice.Tensor,
+            sluice.Message,
+            sluice.Reservation,
+            sluice.Producer,
+            sluice.Consumer,
+            sluice.Empty,
+            out,
+            inp,
+        ]
 
         def state():
             gc.collect()

@@ -6,7 +6,6 @@ import weakref
 
 import numpy
 import pytest
-
 import sluice
 
 
@@ -61,9 +60,21 @@ def test_a_tensor_is_no_view_and_its_own_numpy_view_neither(pair):
     assert t.sum() and (t == t).all() and t[0]
     with m:
         pass
-    for use in (lambda: t[0], lambda: memoryview(t), lambda: t.numpy(), lambda: numpy.asarray(t), lambda: t.__dlpack__(),
-                lambda: m["x"], lambda: m.release(), lambda: m.keys(), lambda: len(m), lambda: m.sequence,
-                lambda: m.correlation_id, lambda: m.stamps, lambda: m.__enter__()):
+    for use in (
+        lambda: t[0],
+        lambda: memoryview(t),
+        lambda: t.numpy(),
+        lambda: numpy.asarray(t),
+        lambda: t.__dlpack__(),
+        lambda: m["x"],
+        lambda: m.release(),
+        lambda: m.keys(),
+        lambda: len(m),
+        lambda: m.sequence,
+        lambda: m.correlation_id,
+        lambda: m.stamps,
+        lambda: m.__enter__(),
+    ):
         with pytest.raises(sluice.Released):
             use()
     assert "over" in repr(t) and "released" in repr(m) and t.shape == (8,)
@@ -100,8 +111,13 @@ def test_publish_is_refused_while_the_memory_can_be_written(pair):
     del row
     m.publish()
     assert bytes(pair[1].receive(0)["x"]) == b"aBcd"
-    for call in (m.publish, m.discard, lambda: m["x"], lambda: m.shrink("x", 1),
-                 lambda: setattr(m, "correlation_id", 1)):
+    for call in (
+        m.publish,
+        m.discard,
+        lambda: m["x"],
+        lambda: m.shrink("x", 1),
+        lambda: setattr(m, "correlation_id", 1),
+    ):
         with pytest.raises(sluice.Released):
             call()
 
@@ -144,7 +160,6 @@ def test_close_is_refused_while_views_live(pair):
 
 
 def test_a_consumers_block_ends_when_the_last_view_is_gone(pair):
-    out, _ = pair
     with sluice.Consumer("y") as inp, sluice.Producer("y") as out:
         out.send({"x": b"12345678"})
         out.send({"x": b"12345678"})
@@ -207,6 +222,11 @@ def test_a_producers_block_with_views_of_a_reservation():
         m.publish()
     del view
     assert not m.alive and sluice.list() == []
+
+
+def test_a_reservation_that_closing_discarded_is_not_taken_for_published():
+    with sluice.Producer("x") as out, pytest.raises(sluice.Closed), out.reserve(x=(4, "u1")):
+        out.close()
 
 
 def test_nothing_needs_the_collector():

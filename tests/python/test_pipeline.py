@@ -80,7 +80,8 @@ def test_both_ways_give_the_bits_of_one_process_alone(place):
     assert "transport wait" in (place / "picture.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("content, complaint", [(None, "No such file"), ("", "holds no text"), (" \n\t\n", "holds no text")])
+@pytest.mark.parametrize("content, complaint",
+                         [(None, "No such file"), ("", "holds no text"), (" \n\t\n", "holds no text")])
 def test_a_file_without_text_is_named(place, content, complaint):
     if content is not None:
         (place / "other").write_text(content, encoding="utf-8")

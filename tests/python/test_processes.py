@@ -7,9 +7,8 @@ import signal
 
 import numpy
 import pytest
-from support import until
-
 import sluice
+from support import until
 
 COUNT = 200
 
@@ -58,6 +57,7 @@ def in_child(function):
             status = 0
         except BaseException:
             import traceback
+
             traceback.print_exc()
         finally:
             os._exit(status)
@@ -68,14 +68,23 @@ def test_a_forked_childs_calls_raise_and_its_views_stay_readable():
     with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
         out.send({"x": numpy.arange(1000)})
         m = inp.receive()
-        view, tensor = m["x"].numpy(), m["x"]
+        views, tensor = [m["x"].numpy()], m["x"]
         r = out.reserve(x=(1, "u1"))
 
         def child():
-            assert view.sum() == tensor.sum() == 499500 and m["x"][7] == 7
-            for call in (lambda: out.send({"x": b"1"}), lambda: out.reserve(x=(1, "u1")), out.wait_consumers, inp.receive,
-                         lambda: inp.receive(0), lambda: next(inp), inp.receive_batch, inp.wait_producers,
-                         lambda: inp.geometry, r.publish):
+            assert views[0].sum() == tensor.sum() == 499500 and m["x"][7] == 7
+            for call in (
+                lambda: out.send({"x": b"1"}),
+                lambda: out.reserve(x=(1, "u1")),
+                out.wait_consumers,
+                inp.receive,
+                lambda: inp.receive(0),
+                lambda: next(inp),
+                inp.receive_batch,
+                inp.wait_producers,
+                lambda: inp.geometry,
+                r.publish,
+            ):
                 with pytest.raises(sluice.Forked):
                     call()
             with pytest.raises(BufferError):
@@ -84,7 +93,7 @@ def test_a_forked_childs_calls_raise_and_its_views_stay_readable():
                 pass
 
         assert in_child(child) == 0
-        del view
+        views.clear()
         r.publish()
         m.release()
         assert inp.receive(0)["x"].shape == (1,)
@@ -137,8 +146,10 @@ def test_what_a_killed_consumer_held_comes_again(child):
 
 def test_a_killed_producers_messages_arrive(child):
     with sluice.Consumer("x", report_gone=True) as inp:
-        victim = child('out = sluice.Producer("x"); out.send({"x": b"1"}); r = out.reserve(x=(1, "u1"));'
-                       'print("sent", flush=True); sys.stdin.read()')
+        victim = child(
+            'out = sluice.Producer("x"); out.send({"x": b"1"}); r = out.reserve(x=(1, "u1"));'
+            'print("sent", flush=True); sys.stdin.read()'
+        )
         assert victim.line() == "sent"
         victim.process.kill()
         victim.process.wait()
@@ -147,7 +158,9 @@ def test_a_killed_producers_messages_arrive(child):
             inp.receive()
 
 
-@pytest.mark.parametrize("view", ["m", "m['x']", "memoryview(m['x'])", "m['x'].__dlpack__()", "__import__('numpy').asarray(m['x'])"])
+@pytest.mark.parametrize(
+    "view", ["m", "m['x']", "memoryview(m['x'])", "m['x'].__dlpack__()", "__import__('numpy').asarray(m['x'])"]
+)
 def test_the_interpreter_ends_with_messages_held(child, view):
     code = f"""
 out = sluice.Producer("x")

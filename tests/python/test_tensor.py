@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Tensor behaves as the numpy array that it stands for."""
 
+import ctypes
+import hashlib
 import operator
 
 import numpy
 import pytest
-
 import sluice
 
-ALL = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "bool"]
+ALL = [
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "bool",
+]
 
 
 @pytest.fixture
@@ -27,7 +41,11 @@ def test_every_type_of_numpy(pair, name):
     value = numpy.arange(6).reshape(2, 3).astype(name)
     t = received(pair, value)
     assert t.dtype == value.dtype and t.dtype_name == name and t.itemsize == value.itemsize
-    assert (t.numpy() == value).all() and bytes(t) == value.tobytes() and memoryview(t).format == memoryview(value).format[-1]
+    assert (
+        (t.numpy() == value).all()
+        and bytes(t) == value.tobytes()
+        and memoryview(t).format == memoryview(value).format[-1]
+    )
     for spec in (name, value.dtype, value.dtype.type, value.dtype.str):
         with pair[0].reserve(x=((2, 3), spec)) as m:
             m["x"][:] = value
@@ -69,8 +87,26 @@ def test_description(pair):
 def test_operators_and_methods(pair):
     value = numpy.array([[1, 2, 3], [4, 5, 6]], "int32")
     t = received(pair, value)
-    for name in ("add", "sub", "mul", "mod", "floordiv", "truediv", "pow", "and_", "or_", "xor", "lshift", "rshift",
-                 "eq", "ne", "lt", "le", "gt", "ge"):
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "mod",
+        "floordiv",
+        "truediv",
+        "pow",
+        "and_",
+        "or_",
+        "xor",
+        "lshift",
+        "rshift",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+    ):
         function = getattr(operator, name)
         assert (function(t, 2) == function(value, 2)).all()
         assert (function(2, t) == function(2, value)).all()
@@ -106,18 +142,58 @@ def test_writing_in_place(pair):
     assert m["x"].tolist() == [[3, 5, 7], [1, 19, 19]] and m["y"].tolist() == [0.5, 1.0, 1.5]
 
 
+@pytest.mark.parametrize("key", [slice(None, None, -1), slice(1, None), slice(None, -1)])
+def test_assigning_a_tensor_to_itself_shifted_or_reversed(pair, key):
+    value = numpy.arange(10, dtype="int32")
+    with pair[0].reserve(x=((10,), "int32"), y=((9,), "int32")) as m:
+        m["x"][:] = value
+        if key.step == -1:
+            m["x"][:] = m["x"][key]
+            expected = value[::-1]
+        else:
+            m["x"][1:] = m["x"][:-1]
+            expected = [0, *range(9)]
+    assert (pair[1].receive()["x"] == expected).all()
+
+
+def test_buffers_of_every_kind_of_request(pair):
+    t = received(pair, numpy.arange(6, dtype="u1").reshape(2, 3))
+    assert hashlib.md5(t).digest() == hashlib.md5(bytes(range(6))).digest()
+    assert numpy.frombuffer(t, "u1").tolist() == list(range(6))
+    for flags, works in (
+        (0, True),
+        (0x38, True),
+        (0x58, False),
+        (0x98, True),
+    ):  # simple, row-major, column-major, either
+        buffer = (ctypes.c_char * 128)()
+        refused = None
+        try:
+            ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(t), buffer, flags)
+            ctypes.pythonapi.PyBuffer_Release(buffer)
+        except BufferError as error:
+            refused = error
+        assert (refused is None) == works
+
+
 def test_received_tensors_are_read_only(pair):
     t = received(pair, numpy.arange(4))
-    for write in (lambda: t.__setitem__(0, 1), lambda: t.__setitem__(slice(None), 1), lambda: operator.iadd(t, 1),
-                  lambda: t.numpy().__setitem__(0, 1), lambda: t[1:].__setitem__(0, 1), lambda: t.sort(),
-                  lambda: numpy.asarray(t).__setitem__(0, 1)):
+    for write in (
+        lambda: t.__setitem__(0, 1),
+        lambda: t.__setitem__(slice(None), 1),
+        lambda: operator.iadd(t, 1),
+        lambda: t.numpy().__setitem__(0, 1),
+        lambda: t[1:].__setitem__(0, 1),
+        lambda: t.sort(),
+        lambda: numpy.asarray(t).__setitem__(0, 1),
+    ):
         with pytest.raises(ValueError, match="read-only"):
             write()
     with pytest.raises(TypeError):
         memoryview(t)[0] = 1
     with pytest.raises((TypeError, BufferError)):
-        import array
         import io
+
         io.BytesIO(b"12345678").readinto(t)
     assert not numpy.asarray(t).flags.writeable
 

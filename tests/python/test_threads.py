@@ -7,9 +7,8 @@ import threading
 
 import numpy
 import pytest
-from support import until
-
 import sluice
+from support import until
 
 
 def asleep():
@@ -22,8 +21,16 @@ def test_a_second_thread_is_told():
         thread = threading.Thread(target=lambda: got.append(inp.recv()))
         thread.start()
         until(asleep)
-        for call in (inp.receive, lambda: inp.receive(0), lambda: next(inp), inp.receive_batch, inp.wait_producers, inp.close,
-                     lambda: inp.geometry, lambda: inp.__exit__(None, None, None)):
+        for call in (
+            inp.receive,
+            lambda: inp.receive(0),
+            lambda: next(inp),
+            inp.receive_batch,
+            inp.wait_producers,
+            inp.close,
+            lambda: inp.geometry,
+            lambda: inp.__exit__(None, None, None),
+        ):
             with pytest.raises(sluice.Busy, match="thread"):
                 call()
         out.send({"x": b"1"})

@@ -3,12 +3,21 @@
 
 import numpy
 import pytest
-
 import sluice
 
 torch = pytest.importorskip("torch")
 
-TYPES = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.float16, torch.float32, torch.float64, torch.bfloat16]
+TYPES = [
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+]
 
 
 @pytest.fixture
@@ -39,7 +48,10 @@ def test_sending(pair):
     for each in (value, value.transpose(0, 2), value[:, ::2], torch.zeros(0), torch.tensor(5.0)):
         pair[0].send({"x": each})
         assert torch.equal(torch.from_dlpack(pair[1].recv()["x"]), each)
-    for bad, error in ((torch.zeros(2, requires_grad=True), (BufferError, RuntimeError)), (torch.zeros(2, dtype=torch.complex64), TypeError)):
+    for bad, error in (
+        (torch.zeros(2, requires_grad=True), (BufferError, RuntimeError)),
+        (torch.zeros(2, dtype=torch.complex64), TypeError),
+    ):
         with pytest.raises(error):
             pair[0].send({"x": bad})
 

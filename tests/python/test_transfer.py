@@ -6,7 +6,6 @@ import os
 
 import numpy
 import pytest
-
 import sluice
 
 
@@ -116,7 +115,13 @@ def test_the_same_call_with_other_values():
 
 def test_send_and_recv():
     ids = numpy.arange(12, dtype="int64").reshape(3, 4)
-    arrays = {"ids": ids, "mask": ids.T > 3, "raw": b"bytes", "floats": array.array("d", [1.5]), "scalar": numpy.float32(2)}
+    arrays = {
+        "ids": ids,
+        "mask": ids.T > 3,
+        "raw": b"bytes",
+        "floats": array.array("d", [1.5]),
+        "scalar": numpy.float32(2),
+    }
     with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
         out.send(arrays)
         got = inp.recv(timeout=0)
@@ -130,9 +135,15 @@ def test_send_and_recv():
         assert inp.held == 0
 
 
-@pytest.mark.parametrize("key", [
-    (slice(None), slice(None, None, 2)), (slice(None, None, -1), slice(None)), (slice(1, 3), slice(None)),
-    (Ellipsis, slice(2, 3))])
+@pytest.mark.parametrize(
+    "key",
+    [
+        (slice(None), slice(None, None, 2)),
+        (slice(None, None, -1), slice(None)),
+        (slice(1, 3), slice(None)),
+        (Ellipsis, slice(2, 3)),
+    ],
+)
 def test_sources_with_gaps_are_copied_element_by_element(key):
     whole = numpy.arange(4 * 6 * 2, dtype="float32").reshape(4, 6, 2).transpose(1, 0, 2)
     part = whole[key]
@@ -213,9 +224,20 @@ def test_broadcast_reaches_all():
 
 def test_options(directory):
     os.mkdir(directory + "/sub")
-    options = dict(ordered=True, channel_lane_bytes=1 << 20, channel_depth=16, max_deliveries=None, permissions=0o640,
-                   directory=directory + "/sub", open_timeout=5, take_back=60, allowed_uids=[0, 1])
-    with sluice.Producer("x", lane_bytes=1 << 16, depth=8, alignment=256, spin=0, prefault=True, node=0, **options) as out:
+    options = dict(
+        ordered=True,
+        channel_lane_bytes=1 << 20,
+        channel_depth=16,
+        max_deliveries=None,
+        permissions=0o640,
+        directory=directory + "/sub",
+        open_timeout=5,
+        take_back=60,
+        allowed_uids=[0, 1],
+    )
+    with sluice.Producer(
+        "x", lane_bytes=1 << 16, depth=8, alignment=256, spin=0, prefault=True, node=0, **options
+    ) as out:
         g = out.geometry
         assert (g.ordered, g.depth, g.lane_bytes, g.alignment, g.max_deliveries) == (True, 8, 1 << 16, 256, None)
         assert out.placement()["asked_node"] == 0
