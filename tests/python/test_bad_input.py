@@ -316,9 +316,7 @@ def test_exceptions_are_those_that_programs_catch_already():
             inp.receive(0)
         except sluice.Empty as error:
             again = pickle.loads(pickle.dumps(error))
-            assert (
-                type(again) is sluice.Empty and again.errno == errno.EAGAIN == error.errno and str(again) == str(error)
-            )
+            assert type(again) is sluice.Empty and again.errno == errno.EAGAIN == error.errno and str(again) == str(error)
 
 
 def test_handles_and_messages_cannot_be_pickled(pair):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark in Python, one case of it: figures, ratios and verdicts have the form that is documented."""
+
 import json
 import pathlib
 import subprocess
@@ -32,8 +33,9 @@ def test_the_table_has_the_same_case():
     assert "Sluice, untouched" in ended.stdout
 
 
-@pytest.mark.parametrize("arguments, complaint",
-                         [(("--only", "nothing"), "invalid choice"), (("--cpus", "x"), "as in 2,5")])
+@pytest.mark.parametrize(
+    "arguments, complaint", [(("--only", "nothing"), "invalid choice"), (("--cpus", "x"), "as in 2,5")]
+)
 def test_what_it_does_not_know_is_named(arguments, complaint):
     ended = run(*arguments)
     assert ended.returncode != 0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pipeline of examples/python over a small text: the same bits by both ways, and clean ends whatever happens."""
+
 import importlib.util
 import os
 import pathlib
@@ -15,8 +16,9 @@ MISSING = [name for name in ("torch", "tokenizers", "matplotlib") if not importl
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 LIMIT = 120  # seconds; a run that hangs takes for ever
-TEXT = "\n\n".join(f"Text {number}: the quick brown fox jumps over {number} lazy dogs, again and again. " * 9
-                   for number in range(40))
+TEXT = "\n\n".join(
+    f"Text {number}: the quick brown fox jumps over {number} lazy dogs, again and again. " * 9 for number in range(40)
+)
 
 
 @pytest.fixture(name="place")
@@ -29,8 +31,12 @@ def fixture_place(tmp_path):
 def start(place, *arguments):
     # Where tests run in the background Ctrl-C is ignored, and would be in the pipeline too.
     return subprocess.Popen(
-        [sys.executable, PIPELINE, "--picture", place / "picture.svg", *arguments], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        [sys.executable, PIPELINE, "--picture", place / "picture.svg", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def finish(process):
@@ -80,8 +86,9 @@ def test_both_ways_give_the_bits_of_one_process_alone(place):
     assert "transport wait" in (place / "picture.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("content, complaint",
-                         [(None, "No such file"), ("", "holds no text"), (" \n\t\n", "holds no text")])
+@pytest.mark.parametrize(
+    "content, complaint", [(None, "No such file"), ("", "holds no text"), (" \n\t\n", "holds no text")]
+)
 def test_a_file_without_text_is_named(place, content, complaint):
     if content is not None:
         (place / "other").write_text(content, encoding="utf-8")

@@ -14,7 +14,7 @@ import numpy
 import pytest
 import queue_workers as workers
 import sluice
-from queue_directory import directory, eventually  # noqa: F401: a fixture
+from queue_directory import directory, eventually  # noqa: F401, F811
 
 pytestmark = pytest.mark.timeout(60)
 MIB = 1 << 20

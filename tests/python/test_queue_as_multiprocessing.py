@@ -10,7 +10,7 @@ import numpy
 import pytest
 import queue_workers as workers
 import sluice
-from queue_directory import directory  # noqa: F401: a fixture
+from queue_directory import directory  # noqa: F401, F811
 
 pytestmark = pytest.mark.timeout(30)
 MIB = 1 << 20

@@ -14,7 +14,7 @@ import signal
 import numpy
 import pytest
 import sluice
-from queue_directory import directory, eventually  # noqa: F401: a fixture
+from queue_directory import directory, eventually  # noqa: F401, F811
 
 pytestmark = pytest.mark.timeout(120 if "SLUICE_TEST_KILLS" not in os.environ else 3600)
 KILLS = int(os.environ.get("SLUICE_TEST_KILLS", 300))

@@ -42,9 +42,7 @@ def test_every_type_of_numpy(pair, name):
     t = received(pair, value)
     assert t.dtype == value.dtype and t.dtype_name == name and t.itemsize == value.itemsize
     assert (
-        (t.numpy() == value).all()
-        and bytes(t) == value.tobytes()
-        and memoryview(t).format == memoryview(value).format[-1]
+        (t.numpy() == value).all() and bytes(t) == value.tobytes() and memoryview(t).format == memoryview(value).format[-1]
     )
     for spec in (name, value.dtype, value.dtype.type, value.dtype.str):
         with pair[0].reserve(x=((2, 3), spec)) as m:

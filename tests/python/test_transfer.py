@@ -235,9 +235,7 @@ def test_options(directory):
         take_back=60,
         allowed_uids=[0, 1],
     )
-    with sluice.Producer(
-        "x", lane_bytes=1 << 16, depth=8, alignment=256, spin=0, prefault=True, node=0, **options
-    ) as out:
+    with sluice.Producer("x", lane_bytes=1 << 16, depth=8, alignment=256, spin=0, prefault=True, node=0, **options) as out:
         g = out.geometry
         assert (g.ordered, g.depth, g.lane_bytes, g.alignment, g.max_deliveries) == (True, 8, 1 << 16, 256, None)
         assert out.placement()["asked_node"] == 0
