@@ -187,6 +187,7 @@ static int sleep_unlocked(struct sluice_poller *poller, uint64_t timeout_ns)
 static uint64_t sleep_ns(const struct sluice_poller *poller, struct waiter *waiter)
 {
 	uint64_t left_ns = deadline_left_ns(&waiter->deadline, clock_monotonic_ns());
+	waiter->sleeps++;
 	return left_ns < poller->longest_sleep_ns ? left_ns : poller->longest_sleep_ns;
 }
 

@@ -202,14 +202,40 @@ static void fill_tensors(struct sluice_message *message, const struct lane_schem
 	}
 }
 
-/* Equal names are the rule here, and short. */
-static inline bool same_name(const char *a, const char *b)
+/* Any 8 characters. */
+typedef uint64_t __attribute__((may_alias, aligned(1))) any_characters;
+
+static inline bool same_characters(const char *a, const char *b)
 {
-	while (*a == *b && *a != '\0') {
-		a++;
-		b++;
-	}
-	return *a == *b;
+	return *(const any_characters *)a == *(const any_characters *)b;
+}
+
+/*
+ * True if `name` is that of tensor `i` of the last reservation. Equal names are the rule here, at the address of last time,
+ * where that many characters could be read: so they are compared in words, of which the last overlaps the one before it.
+ */
+static inline bool repeats_name(const struct sluice_producer *producer, size_t i, const char *name)
+{
+	const char *last = producer->message.tensors[i].name;
+	if (UNLIKELY(name != producer->names[i].address))
+		return name != NULL && strcmp(name, last) == 0;
+	size_t end = producer->names[i].bytes - sizeof(any_characters);
+	for (size_t at = 0; at < end; at += sizeof(any_characters))
+		if (!same_characters(name + at, last + at))
+			return false;
+	return same_characters(name + end, last + end);
+}
+
+/*
+ * Remembers where the name of tensor `i` lay; our own copy stands for one too short for words, and for one at the end of a
+ * page, where a shorter one could follow that must not be read past its end.
+ */
+static void note_name(struct sluice_producer *producer, size_t i, const char *name)
+{
+	size_t bytes = strlen(name) + 1;
+	bool in_words = bytes >= sizeof(any_characters) && (uintptr_t)name % 4096 <= 4096 - bytes;
+	producer->names[i].address = in_words ? name : producer->message.tensors[i].name;
+	producer->names[i].bytes = in_words ? bytes : sizeof(any_characters);
 }
 
 /* True if the tensors asked for are those of the last reservation, whose description then still stands. */
@@ -221,9 +247,9 @@ static inline bool repeats_last(
 		return false;
 	for (size_t i = 0; i < count; i++) {
 		const struct sluice_tensor *tensor = &last->tensors[i];
-		if (specs[i].dtype != tensor->dtype || specs[i].ndim != tensor->ndim || specs[i].name == NULL ||
+		if (specs[i].dtype != tensor->dtype || specs[i].ndim != tensor->ndim ||
 			(tensor->ndim > 0 && specs[i].shape[0] != last->reserved.first[i]) ||
-			!same_name(specs[i].name, tensor->name))
+			!repeats_name(producer, i, specs[i].name))
 			return false;
 		for (uint32_t k = 1; k < tensor->ndim; k++)
 			if (specs[i].shape[k] != tensor->shape[k])
@@ -303,6 +329,8 @@ static int plan_reservation(struct sluice_producer *producer, const struct sluic
 	producer->has_plan = true;
 	producer->message.reserved.shrunk = false;
 	fill_tensors(&producer->message, &producer->writer.schemas[schema], specs, &plan);
+	for (size_t i = 0; i < count; i++)
+		note_name(producer, i, specs[i].name);
 	producer->words = describe(producer);
 	producer->place = producer->words.place;
 	return 0;

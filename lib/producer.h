@@ -41,6 +41,10 @@ struct sluice_producer {
 	struct sluice_message message; /* the one reservation */
 	struct plan plan;              /* of the last reservation, which the next one often repeats */
 	bool has_plan;
+	struct { /* of that reservation's tensors: where their names lay, and how long they were with their last 0 */
+		const char *address;
+		size_t bytes;
+	} names[SLUICE_MAX_TENSORS];
 };
 
 /* ---- producer_room.c ---- */

@@ -73,6 +73,12 @@ void sys_program_name(char *ret_name, size_t bytes)
 	snprintf(ret_name, bytes, "%s", program_invocation_short_name);
 }
 
+int sys_cpus_online(void)
+{
+	long count = sysconf(_SC_NPROCESSORS_ONLN);
+	return count > 0 && count < INT_MAX ? (int)count : 1;
+}
+
 int sys_cpu_count(void)
 {
 	cpu_set_t allowed;

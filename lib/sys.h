@@ -33,6 +33,9 @@ uint64_t sys_random(void);
 /* Copies the process's short program name, cut to `bytes` and always NUL-terminated. */
 void sys_program_name(char *ret_name, size_t bytes);
 
+/* Number of CPUs that the machine has switched on, at least 1. */
+int sys_cpus_online(void);
+
 /* Number of CPUs that this thread may run on, at least 1. */
 int sys_cpu_count(void);
 

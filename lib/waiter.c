@@ -31,6 +31,7 @@ enum waiter_next waiter_step(struct waiter *waiter)
 uint64_t waiter_sleep_ns(struct waiter *waiter)
 {
 	waiter->spin_end = 0;
+	waiter->sleeps++;
 	waiter->now_ns = clock_monotonic_ns();
 	if (waiter->began_ns == 0)
 		waiter->began_ns = waiter->now_ns;

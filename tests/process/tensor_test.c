@@ -146,6 +146,35 @@ static void sixteen_tensors_of_eight_dimensions_pass(void **state)
 	close_both();
 }
 
+/* Reservations in a row are compared with the last one: by what a name says, wherever it lies and whatever was there before. */
+static void a_name_is_what_it_says_and_not_where_it_lies(void **state)
+{
+	static const char *const names[] = {"input_ids", "input_ids", "input_ide", "inqut_ide", "in", "in", "input_id",
+		"input_ids_", "input_ids", "a_name_of_thirty_one_characters", "a_name_of_thirty_one_charActers",
+		"a_name_of_thirty_one_character"};
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct sluice_tensor_spec spec = {.dtype = SLUICE_INT32, .ndim = 1, .shape = {2}};
+
+	(void)state;
+	check(pages != MAP_FAILED);
+	open_both(PRODUCER(.channel = CHANNEL()));
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) { /* at one place */
+		spec.name = strcpy(pages, names[i]);
+		check_passes(&spec, 1, 64);
+		check_passes(&spec, 1, 64);
+	}
+	spec.name = strcpy(
+		pages + page - 4, "input_ids"); /* where the second page goes away, and whoever reads on faults */
+	check_passes(&spec, 1, 64);
+	check_passes(&spec, 1, 64);
+	strcpy(pages + page - 4, "inp");
+	check_result(0, munmap(pages + page, page));
+	check_passes(&spec, 1, 64);
+	close_both();
+	check_result(0, munmap(pages, page));
+}
+
 static void a_scalar_has_no_dimensions_and_one_element(void **state)
 {
 	(void)state;
@@ -420,6 +449,7 @@ int main(void)
 		promise(every_type_passes_inside_the_descriptor_and_beside_it),
 		promise(sixteen_tensors_pass_in_one_message),
 		promise(sixteen_tensors_of_eight_dimensions_pass),
+		promise(a_name_is_what_it_says_and_not_where_it_lies),
 		promise(a_scalar_has_no_dimensions_and_one_element),
 		promise(tensors_without_elements_pass),
 		promise(payloads_start_where_the_alignment_asked_for_says),

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <sluice/channel.h>
 
@@ -153,7 +154,7 @@ static void the_spin_asked_for_is_the_spin_used(void **state)
 		struct spin spin = spin_for(options[i]);
 
 		for (unsigned k = 0; k < 100; k++)
-			spin_learn(&spin, 100 * SECOND);
+			spin_learn(&spin, 100 * SECOND, SPIN_MISSED);
 		check(spin_budget(&spin) == options[i]);
 	}
 }
@@ -161,12 +162,12 @@ static void the_spin_asked_for_is_the_spin_used(void **state)
 static void learn_often(struct spin *spin, uint64_t waited_ns)
 {
 	for (unsigned i = 0; i < 40; i++)
-		spin_learn(spin, waited_ns);
+		spin_learn(spin, waited_ns, SPIN_HIT);
 }
 
 static void the_default_spin_follows_the_waits_within_its_bound(void **state)
 {
-	struct spin spin = {.most_ns = 50000, .learns = true};
+	struct spin spin = {.most_ns = 50000, .hope = 16, .learns = true};
 
 	(void)state;
 	check(spin_budget(&spin) > 0); /* hopeful at first */
@@ -180,7 +181,7 @@ static void the_default_spin_follows_the_waits_within_its_bound(void **state)
 
 static void waits_beyond_the_bound_are_not_spun_for_but_now_and_then(void **state)
 {
-	struct spin spin = {.most_ns = 50000, .learns = true};
+	struct spin spin = {.most_ns = 50000, .hope = 16, .learns = true};
 	unsigned spun = 0;
 
 	(void)state;
@@ -188,20 +189,69 @@ static void waits_beyond_the_bound_are_not_spun_for_but_now_and_then(void **stat
 	for (unsigned i = 0; i < 160; i++) {
 		check(spin_budget(&spin) == 0 || spin_budget(&spin) == 50000);
 		spun += spin_budget(&spin) != 0;
-		spin_learn(&spin, 10 * MILLISECOND);
+		spin_learn(&spin, 10 * MILLISECOND, SPIN_UNTRIED);
 	}
 	check_equal(10, spun);
 }
 
 static void one_long_wait_does_not_end_spinning(void **state)
 {
-	struct spin spin = {.most_ns = 50000, .learns = true};
+	struct spin spin = {.most_ns = 50000, .hope = 16, .learns = true};
 
 	(void)state;
 	learn_often(&spin, 1000);
-	spin_learn(&spin, 3600 * (uint64_t)SECOND);
-	spin_learn(&spin, 1000);
-	spin_learn(&spin, 1000);
+	spin_learn(&spin, 3600 * (uint64_t)SECOND, SPIN_MISSED);
+	spin_learn(&spin, 1000, SPIN_HIT);
+	spin_learn(&spin, 1000, SPIN_HIT);
+	check(spin_budget(&spin) > 0);
+}
+
+static unsigned spins_in(struct spin *spin, unsigned waits, uint64_t waited_ns)
+{
+	unsigned spun = 0;
+
+	for (unsigned i = 0; i < waits; i++) {
+		bool spins = spin_budget(spin) > 0;
+
+		spun += spins;
+		spin_learn(spin, waited_ns, spins ? SPIN_MISSED : SPIN_UNTRIED);
+	}
+	return spun;
+}
+
+/* Two on one CPU: each waits a short while, but only ever asleep. */
+static void spins_that_never_help_end_however_short_the_waits(void **state)
+{
+	struct spin spin = {.most_ns = 50000, .hope = 16, .learns = true};
+
+	(void)state;
+	spins_in(&spin, 16, 10000);
+	check_equal(10, spins_in(&spin, 160, 10000));
+	spin_learn(&spin, 10000, SPIN_HIT);
+	check(spin_budget(&spin) > 0);
+	check(spins_in(&spin, 4, 10000) == 4);
+	/* Found after it had not run for long: that was not the spin's doing. */
+	spins_in(&spin, 16, 10000);
+	spin_learn(&spin, 10 * MILLISECOND, SPIN_HIT);
+	check(spins_in(&spin, 15, 10000) <= 1);
+}
+
+static void a_wait_says_whether_its_spin_was_in_vain(void **state)
+{
+	struct spin spin = {.most_ns = 50000, .hope = 16, .learns = true};
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		struct waiter waiter = waiter_for(SLUICE_FOREVER, spin_budget(&spin));
+
+		(void)waiter_sleep_ns(&waiter);
+		spin_learn_from(&spin, &waiter);
+	}
+	spin.waits = 17;
+	check_equal(0, spin_budget(&spin));
+	struct waiter waiter = waiter_for(SLUICE_FOREVER, 0);
+
+	spin_learn_from(&spin, &waiter);
 	check(spin_budget(&spin) > 0);
 }
 
@@ -217,10 +267,17 @@ static void one_cpu_is_no_place_to_spin(void **state)
 	CPU_ZERO(&one);
 	CPU_SET(cpu, &one);
 	check_result(0, sched_setaffinity(0, sizeof one, &one));
-	const struct spin spin = spin_for(0);
+	struct spin spin = spin_for(0);
 
 	check_result(0, sched_setaffinity(0, sizeof before, &before));
-	check(spin_budget(&spin) < 0);
+	if (sysconf(_SC_NPROCESSORS_ONLN) == 1) {
+		check(spin_budget(&spin) < 0);
+		return;
+	}
+	/* The others may be on another: it is tried now and then, and kept to if it helps. */
+	check_equal(10, spins_in(&spin, 640, 10000));
+	spin_learn(&spin, 10000, SPIN_HIT);
+	check(spins_in(&spin, 4, 10000) == 4);
 }
 
 /* ---- deadlines, on a clock of their own ---- */
@@ -264,6 +321,8 @@ int main(void)
 		promise(the_default_spin_follows_the_waits_within_its_bound),
 		promise(waits_beyond_the_bound_are_not_spun_for_but_now_and_then),
 		promise(one_long_wait_does_not_end_spinning),
+		promise(spins_that_never_help_end_however_short_the_waits),
+		promise(a_wait_says_whether_its_spin_was_in_vain),
 		promise(one_cpu_is_no_place_to_spin),
 		promise(a_deadline_counts_from_the_first_look),
 		promise(a_deadline_beyond_all_time_does_not_wrap),
