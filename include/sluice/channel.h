@@ -31,8 +31,9 @@ extern "C" {
 
 /*
  * How long to spin before a sleep, as an option `spin_ns` of producers and consumers, in nanoseconds. 0, the default, is
- * learnt from how long the waits before took: about twice that, up to 50 us; hardly at all if they are longer; and not at
- * all where the thread that opens may run on one CPU only. A thread with a CPU of its own says a number instead.
+ * learnt from how long the waits before took: about twice that, up to 50 us; hardly at all if they are longer, or if what it
+ * waited for did not come while it spun; not at all on a machine of one CPU. A thread that may run on one CPU only when it
+ * opens begins with next to none, and spins once that has shown to help, as it does where the others have their own CPUs.
  */
 #define SLUICE_NO_SPIN   (-1)      /* sleep at once */
 #define SLUICE_SPIN_ONLY INT64_MAX /* never sleep: for a core of one's own */
