@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tool as its users meet it: the built binary, on channels in a directory of the test's own. */
-#include <fcntl.h>
-#include <setjmp.h>
+/* The tool's verbs that only look, its help and its errors, as users meet them: the built binary. */
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,156 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-#include <json-c/json.h>
-
-#include <sluice/sluice.h>
-
-#include "tool_run.h"
-
-#define TIME_LIMIT_S 30
-#define TENSOR_BYTES UINT64_C(4096)
-
-static char directory[64];
-static struct output out;
-
-static void run(const char *command_line)
-{
-	assert_int_equal(tool_run(&out, command_line), 0);
-}
-
-static void assert_says(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("\"%s\" is not in: %s", part, text);
-}
-
-/* A path in the test's directory; the buffer is used again by the next call. */
-static const char *path_of(const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof path, "%s/%s", directory, name);
-	return path;
-}
-
-static void write_file(const char *name, const char *content)
-{
-	FILE *file = fopen(path_of(name), "we");
-
-	assert_non_null(file);
-	fputs(content, file);
-	fclose(file);
-}
-
-static struct json_object *parse(const char *text)
-{
-	struct json_object *document = json_tokener_parse(text);
-
-	if (!document)
-		fail_msg("this is not JSON: %s", text);
-	return document;
-}
-
-static struct json_object *get(struct json_object *object, const char *key)
-{
-	struct json_object *value = NULL;
-
-	if (!json_object_object_get_ex(object, key, &value))
-		fail_msg("no key \"%s\" in %s", key, json_object_to_json_string(object));
-	return value;
-}
-
-static void assert_number(struct json_object *object, const char *key, uint64_t expected)
-{
-	assert_true(json_object_is_type(get(object, key), json_type_int));
-	if (json_object_get_uint64(get(object, key)) != expected)
-		fail_msg("%s is %s, not %llu", key, json_object_get_string(get(object, key)),
-			(unsigned long long)expected);
-}
-
-static void assert_text(struct json_object *object, const char *key, const char *expected)
-{
-	assert_string_equal(json_object_get_string(get(object, key)), expected);
-}
-
-static struct json_object *at(struct json_object *array, size_t index)
-{
-	assert_true(json_object_is_type(array, json_type_array));
-	assert_true(index < json_object_array_length(array));
-	return json_object_array_get_idx(array, index);
-}
-
-/* The element of an array whose `key` is `value`. */
-static struct json_object *find(struct json_object *array, const char *key, const char *value)
-{
-	for (size_t i = 0; i < json_object_array_length(array); i++)
-		if (!strcmp(json_object_get_string(get(at(array, i), key)), value))
-			return at(array, i);
-	fail_msg("nothing has %s = \"%s\" in %s", key, value, json_object_to_json_string(array));
-	return NULL;
-}
-
-static struct sluice_producer *open_producer(const char *name)
-{
-	struct sluice_producer_options options = {
-		.size = sizeof options, .lane_bytes = 1 << 20, .depth = 64, .sample_rate_hz = SLUICE_STAMP_ALL};
-	struct sluice_producer *producer;
-
-	assert_int_equal(sluice_producer_open(name, &options, &producer), 0);
-	return producer;
-}
-
-static struct sluice_consumer *open_consumer(const char *name)
-{
-	struct sluice_consumer *consumer;
-
-	assert_int_equal(sluice_consumer_open(name, NULL, &consumer), 0);
-	return consumer;
-}
-
-static void publish(struct sluice_producer *producer, int count)
-{
-	struct sluice_tensor_spec spec = {.name = "bytes", .dtype = SLUICE_UINT8, .ndim = 1, .shape = {TENSOR_BYTES}};
-	struct sluice_message *message;
-
-	for (; count; count--) {
-		assert_int_equal(sluice_reserve(producer, &spec, 1, 0, &message), 0);
-		memset(sluice_data(message, 0), count, TENSOR_BYTES);
-		assert_int_equal(sluice_publish(message), 0);
-	}
-}
-
-static const struct sluice_message *receive(struct sluice_consumer *consumer)
-{
-	const struct sluice_message *message;
-
-	assert_int_equal(sluice_receive(consumer, 0, &message), 0);
-	return message;
-}
-
-/* Channel "tokens" with one producer and one consumer, who has released two messages, holds one and left three waiting. */
-struct scene {
-	struct sluice_producer *producer;
-	struct sluice_consumer *consumer;
-};
-
-static struct scene open_scene(void)
-{
-	struct scene scene = {open_producer("tokens"), open_consumer("tokens")};
-
-	publish(scene.producer, 6);
-	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
-	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
-	receive(scene.consumer);
-	return scene;
-}
-
-static void close_scene(struct scene *scene)
-{
-	assert_int_equal(sluice_consumer_close(scene->consumer), 0);
-	assert_int_equal(sluice_producer_close(scene->producer), 0);
-}
+#include "scene.h"
 
 static void no_channels_is_said_kindly(void **state)
 {
@@ -371,49 +217,6 @@ static void a_killed_member_is_shown_dead(void **state)
 	assert_int_equal(out.code, 1);
 }
 
-/* A producer that publishes a message and is killed: nobody is left. */
-static void leave_a_backlog_by_dying(void)
-{
-	pid_t child = fork();
-	if (!child) {
-		struct sluice_producer *producer = NULL;
-		struct sluice_tensor_spec spec = {"ids", SLUICE_INT32, 1, {4}};
-		struct sluice_message *message = NULL;
-		int error = sluice_producer_open("tokens", NULL, &producer);
-		error = error ? error : sluice_reserve(producer, &spec, 1, 0, &message);
-		error = error ? error : sluice_publish(message);
-		error = error ? error : raise(SIGKILL);
-		_exit(error != 0);
-	}
-	int status = 0;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status));
-}
-
-static void gc_keeps_a_backlog_and_drops_it_when_told(void **state)
-{
-	(void)state;
-	leave_a_backlog_by_dying();
-	run("gc tokens --json");
-	assert_int_equal(out.code, 0);
-	struct json_object *document = parse(out.text);
-	struct json_object *channel = json_object_array_get_idx(get(document, "channels"), 0);
-	assert_number(channel, "dead_members", 1);
-	assert_number(channel, "files_removed", 0);
-	json_object_put(document);
-	run("gc tokens");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "nothing to do");
-	run("gc --drop");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "1 message dropped");
-	run("gc");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "no channels");
-	run("gc tokens");
-	assert_int_equal(out.code, 1);
-}
-
 static void looking_creates_nothing(void **state)
 {
 	(void)state;
@@ -433,125 +236,6 @@ static void an_unknown_name_brings_the_nearest_to_mind(void **state)
 	assert_int_equal(out.code, 1);
 	assert_says(out.errors, "did you mean 'tokens'?");
 	assert_int_equal(sluice_producer_close(producer), 0);
-}
-
-static void rm_refuses_while_members_live_and_works_after(void **state)
-{
-	struct scene scene = open_scene();
-	char pid[32];
-
-	(void)state;
-	snprintf(pid, sizeof pid, "pid %d", getpid());
-	run("rm tokens");
-	assert_int_equal(out.code, 1);
-	assert_says(out.errors, "2 live members");
-	assert_says(out.errors, pid);
-	assert_says(out.errors, "--force");
-	publish(scene.producer, 1);
-	run("ls");
-	assert_says(out.text, "tokens");
-
-	close_scene(&scene);
-	run("rm tokens --json");
-	assert_int_equal(out.code, 0);
-	struct json_object *document = parse(out.text);
-	struct json_object *channel = at(get(document, "channels"), 0);
-	assert_true(json_object_get_boolean(get(channel, "removed")));
-	assert_number(channel, "waiting_messages", 5);
-	json_object_put(document);
-	run("ls");
-	assert_says(out.text, "No channels");
-}
-
-static void rm_with_force_leaves_the_members_among_themselves(void **state)
-{
-	struct scene scene = open_scene();
-
-	(void)state;
-	run("rm --force tokens");
-	assert_int_equal(out.code, 0);
-	run("ls");
-	assert_says(out.text, "No channels");
-	assert_int_equal(sluice_release(receive(scene.consumer)), 0);
-	publish(scene.producer, 1);
-	close_scene(&scene);
-}
-
-static void one_impossible_name_removes_nothing(void **state)
-{
-	struct scene scene = open_scene();
-
-	(void)state;
-	close_scene(&scene);
-	run("rm tokens a/b");
-	assert_int_equal(out.code, 2);
-	assert_says(out.errors, "cannot be a channel's name");
-	run("rm tokens missing");
-	assert_int_equal(out.code, 1);
-	assert_says(out.text, "removed tokens");
-	assert_says(out.errors, "there is no channel 'missing'");
-}
-
-static void a_file_that_only_looks_like_a_channel_is_named_not_hidden(void **state)
-{
-	struct sluice_producer *producer = open_producer("tokens");
-
-	(void)state;
-	write_file("sluice.rubbish", "this is not a channel");
-	run("ls");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "tokens");
-	assert_says(out.text, "rubbish: ");
-	run("ls --json");
-	struct json_object *document = parse(out.text);
-	struct json_object *rubbish = find(get(document, "channels"), "name", "rubbish");
-	assert_true(json_object_get_int(get(get(rubbish, "error"), "errno")) > 0);
-	json_object_put(document);
-	run("stat rubbish");
-	assert_int_equal(out.code, 1);
-	assert_says(out.errors, "rubbish");
-	assert_int_equal(unlink(path_of("sluice.rubbish")), 0);
-	assert_int_equal(sluice_producer_close(producer), 0);
-}
-
-static void lanes_that_lost_their_channel_are_named_and_removable(void **state)
-{
-	struct sluice_producer *producer = open_producer("tokens");
-
-	(void)state;
-	publish(producer, 1);
-	assert_int_equal(sluice_producer_close(producer), 0);
-	assert_int_equal(unlink(path_of("sluice.tokens")), 0);
-	run("ls");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "tokens: only lanes are left of it");
-	run("stat tokens");
-	assert_int_equal(out.code, 1);
-	assert_says(out.errors, "only lanes are left of it");
-	run("rm tokens");
-	assert_int_equal(out.code, 0);
-}
-
-static void another_layout_version_is_named_and_removable(void **state)
-{
-	struct sluice_producer *producer = open_producer("tokens");
-	uint16_t version = 0x7777;
-
-	(void)state;
-	publish(producer, 1);
-	assert_int_equal(sluice_producer_close(producer), 0);
-	/* The version follows the eight bytes of magic (docs/protocol.md). */
-	int fd = open(path_of("sluice.tokens"), O_WRONLY | O_CLOEXEC);
-	assert_int_equal(pwrite(fd, &version, sizeof version, 8), sizeof version);
-	close(fd);
-	run("ls");
-	assert_int_equal(out.code, 0);
-	assert_says(out.text, "tokens: it has layout version 30583");
-	run("stat tokens");
-	assert_int_equal(out.code, 1);
-	assert_says(out.errors, "layout version 30583");
-	run("rm tokens");
-	assert_int_equal(out.code, 0);
 }
 
 static void a_missing_directory_is_named(void **state)
@@ -705,25 +389,7 @@ static void doctor_wants_a_tmpfs(void **state)
 	json_object_put(document);
 }
 
-static int make_directory(void **state)
-{
-	(void)state;
-	alarm(TIME_LIMIT_S);
-	snprintf(directory, sizeof directory, "/dev/shm/sluice-tool-test-XXXXXX");
-	return !mkdtemp(directory) || setenv("SLUICE_DIR", directory, 1);
-}
-
-/* Fails if the case left anything behind. */
-static int remove_directory(void **state)
-{
-	(void)state;
-	alarm(0);
-	return rmdir(directory);
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, make_directory, remove_directory)
-
-int main(int argc, char **argv)
+static int run_cases(void)
 {
 	const struct CMUnitTest cases[] = {
 		CASE(no_channels_is_said_kindly),
@@ -733,15 +399,8 @@ int main(int argc, char **argv)
 		CASE(stat_says_where_a_lane_lies),
 		CASE(stat_says_what_a_lane_did_not_get),
 		CASE(a_killed_member_is_shown_dead),
-		CASE(gc_keeps_a_backlog_and_drops_it_when_told),
 		CASE(looking_creates_nothing),
 		CASE(an_unknown_name_brings_the_nearest_to_mind),
-		CASE(rm_refuses_while_members_live_and_works_after),
-		CASE(rm_with_force_leaves_the_members_among_themselves),
-		CASE(one_impossible_name_removes_nothing),
-		CASE(a_file_that_only_looks_like_a_channel_is_named_not_hidden),
-		CASE(lanes_that_lost_their_channel_are_named_and_removable),
-		CASE(another_layout_version_is_named_and_removable),
 		CASE(a_missing_directory_is_named),
 		CASE(the_option_names_the_directory_before_the_environment),
 		CASE(usage_errors_exit_2_and_say_how_to_go_on),
@@ -752,10 +411,10 @@ int main(int argc, char **argv)
 		CASE(doctor_wants_a_tmpfs),
 	};
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: %s PATH-OF-THE-SLUICE-TOOL\n", argv[0]);
-		return 2;
-	}
-	tool_path = argv[1];
-	return cmocka_run_group_tests_name("tool", cases, NULL, NULL);
+	return cmocka_run_group_tests_name("tool: looking", cases, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	return tool_main(argc, argv, run_cases);
 }
