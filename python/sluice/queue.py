@@ -13,7 +13,7 @@ from . import _sluice
 from ._channel import Channel
 from ._limit import Holders, Limit
 from ._pickling import pack, parts_of, restore
-from ._sending import Sender
+from ._sending import Ended, Sender
 
 __all__ = ["Queue"]
 
@@ -79,7 +79,11 @@ class Queue:
         self._lane_bytes = int(lane_bytes)
         self._channel = Channel(directory, max_deliveries)
         self._holders = Holders()
-        self._limit = Limit(self._maxsize, self._holders, self._channel.held) if self._maxsize else None
+        try:
+            self._limit = Limit(self._maxsize, self._holders, self._channel.held) if self._maxsize else None
+        except BaseException:
+            self._holders.leave()
+            raise
         self._begin()
 
     def __getstate__(self):
@@ -101,7 +105,7 @@ class Queue:
         self._reset()
         _queues.add(self)
         self._finish_at_exit()
-        # multiprocessing forgets finalizers in a child; this runs after it did.
+        # multiprocessing forgets finalizers in its children; this runs after it did.
         util.register_after_fork(self, Queue._finish_at_exit)
 
     def _reset(self):
@@ -114,6 +118,7 @@ class Queue:
         self._reset()
         if self._limit is not None:
             self._limit.forked()
+        self._finish_at_exit()  # those of the parent do nothing here
 
     def _finish_at_exit(self):
         util.Finalize(self, Sender.end, args=(self._sender,), exitpriority=10)
@@ -137,9 +142,15 @@ class Queue:
         """
         self._check_open()
         packed = pack(obj)
-        if self._limit is None:
-            self._sender.put(packed)
-            return
+        try:
+            if self._limit is None:
+                self._sender.put(packed)
+            else:
+                self._put_within(packed, block, timeout)
+        except Ended as ended:
+            _end(ended)
+
+    def _put_within(self, packed, block, timeout):
         start = time.monotonic()
         deadline = None if block and timeout is None else start + (timeout if block else 0)
         if self._sender.put_within(packed, self._limit, None if deadline is None else max(deadline, start + _BRIEFLY)):
@@ -159,7 +170,10 @@ class Queue:
         """
         self._check_open()
         deadline = None if not block or timeout is None else time.monotonic() + timeout
-        message = self._receiver.receive(block, deadline)
+        try:
+            message = self._receiver.receive(block, deadline)
+        except Ended as ended:
+            _end(ended)
         if self._copy:
             stream, buffers = parts_of(message["item"], True)
             message.release()
@@ -209,6 +223,13 @@ class Queue:
         self._sender.cancel_join()
 
 
+def _end(ended):
+    """A call came after the end. A daemon thread that goes on while the interpreter ends goes with it, and says nothing."""
+    if util.is_exiting() and threading.current_thread().daemon:
+        threading.Event().wait()
+    raise ended
+
+
 class _Receiver:
     """The side of a Queue that gets, in one process."""
 
@@ -239,7 +260,7 @@ class _Receiver:
     def _open(self):
         with self._opening:
             if self._closed:
-                raise ValueError("the queue is closed")
+                raise Ended
             if self._consumer is None:
                 self._consumer = self._channel.consumer()
 
@@ -262,7 +283,7 @@ def _let_go(sender, receiver, holders, limit, channel):
 
     def leave():
         receiver.close()
-        if limit is not None:
+        if limit is not None and not util.is_exiting():  # then threads may still be using it
             limit.close()
         if holders.leave():
             channel.remove()
