@@ -3,15 +3,17 @@
 #include "handle.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <time.h>
 
+#include "convert.h"
 #include "errors.h"
 #include "message.h"
 
 #define LONGEST_SLICE_NS  INT64_C(1000000000)
 #define SPINNING_SLICE_NS INT64_C(50000000)
 
-static int64_t now_ns(void)
+int64_t handle_now_ns(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
@@ -40,33 +42,72 @@ int handle_refuse(struct handle *handle)
 	return -1;
 }
 
+int handle_call(
+	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context)
+{
+	int result;
+	Py_INCREF(handle);
+	handle->busy = true;
+	Py_BEGIN_ALLOW_THREADS result = call(context, timeout_ns);
+	Py_END_ALLOW_THREADS handle->busy = false;
+	Py_DECREF(handle);
+	return result;
+}
+
 int handle_wait(
 	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context)
 {
-	int64_t start_ns = now_ns();
+	int64_t start_ns = handle_now_ns();
 	int64_t left_ns = timeout_ns;
 	for (;;) {
 		if (handle->polled) {
 			handle_refuse(handle);
 			return HANDLE_RAISED;
 		}
-		int result;
 		int64_t slice_ns = left_ns < handle->slice_ns ? left_ns : handle->slice_ns;
-		Py_INCREF(handle);
-		handle->busy = true;
-		Py_BEGIN_ALLOW_THREADS result = call(context, slice_ns);
-		Py_END_ALLOW_THREADS handle->busy = false;
-		Py_DECREF(handle);
+		int result = handle_call(handle, slice_ns, call, context);
 		if (result != -EINTR && result != -ETIMEDOUT)
 			return result;
 		if (PyErr_CheckSignals() != 0 || handle_enter(handle) != 0)
 			return HANDLE_RAISED;
 		if (timeout_ns == SLUICE_FOREVER)
 			continue;
-		left_ns = timeout_ns - (now_ns() - start_ns);
+		left_ns = timeout_ns - (handle_now_ns() - start_ns);
 		if (left_ns <= 0)
 			return -ETIMEDOUT;
 	}
+}
+
+struct wait_call {
+	struct handle *handle;
+	uint32_t count;
+};
+
+static int wait_once(void *context, int64_t timeout_ns)
+{
+	const struct wait_call *call = context;
+	return call->handle->kind->wait(call->handle->open, call->count, timeout_ns);
+}
+
+PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+	static char *names[] = {"count", "timeout", NULL};
+	struct handle *handle = (struct handle *)self;
+	struct wait_call call = {handle, 1};
+	PyObject *timeout = Py_None;
+	int64_t timeout_ns;
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO", names, &call.count, &timeout) ||
+		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(handle) != 0)
+		return NULL;
+	int result = wait_once(&call, 0);
+	if (result == -EAGAIN && timeout_ns != 0)
+		result = handle_wait(handle, timeout_ns, wait_once, &call);
+	if (result >= 0)
+		return PyLong_FromLong(result);
+	if (result == -EAGAIN)
+		return errors_raise(-ETIMEDOUT, "fewer than %u %s are in channel %R", call.count,
+			handle->kind->counterparts, handle->name);
+	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
 }
 
 /* ---- closing ---- */
@@ -242,6 +283,11 @@ int handle_init(PyObject *module)
 }
 
 /* ---- the rest ---- */
+
+PyMemberDef handle_members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct handle, weakrefs), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
 
 PyObject *handle_get_closed(PyObject *self, void *unused)
 {

@@ -12,8 +12,10 @@ struct hold;
 
 struct handle_kind {
 	const char *noun;
+	const char *counterparts;
 	int (*close)(void *open);
 	int (*check)(void *open); /* -ECHILD in a forked child */
+	int (*wait)(void *open, uint32_t counterparts, int64_t timeout_ns);
 };
 
 struct handle {
@@ -43,6 +45,13 @@ static inline int handle_enter(struct handle *handle)
 
 #define HANDLE_RAISED INT32_MIN /* an exception is set */
 
+/* Monotonic. */
+int64_t handle_now_ns(void);
+
+/* Calls `call` once, without the interpreter's lock and with the handle marked busy. */
+int handle_call(
+	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context);
+
 /*
  * Calls `call` with slices of `timeout_ns` until it returns anything but -EINTR and -ETIMEDOUT, or the time has passed,
  * without the interpreter's lock; signal handlers of Python run in between. Returns what it returned, or HANDLE_RAISED.
@@ -68,6 +77,10 @@ PyObject *handle_on_enter(PyObject *self, PyObject *unused);
 PyObject *handle_on_exit(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 void handle_dealloc(struct handle *handle);
 
+/* wait_consumers() and wait_producers(). */
+PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject *keywords);
+
+extern PyMemberDef handle_members[];
 PyObject *handle_get_closed(PyObject *self, void *unused);
 PyObject *handle_get_name(PyObject *self, void *unused);
 PyObject *handle_repr(PyObject *self);

@@ -34,7 +34,12 @@ static int check_producer(void *open)
 	return sluice_producer_geometry(open, &geometry);
 }
 
-static const struct handle_kind kind = {"Producer", close_producer, check_producer};
+static int wait_for_consumers(void *open, uint32_t count, int64_t timeout_ns)
+{
+	return sluice_producer_wait(open, count, timeout_ns);
+}
+
+static const struct handle_kind kind = {"Producer", "consumers", close_producer, check_producer, wait_for_consumers};
 
 static struct sluice_producer *library(struct producer *self)
 {
@@ -322,38 +327,6 @@ static PyObject *send(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 
 /* ---- the rest ---- */
 
-struct wait_call {
-	struct sluice_producer *producer;
-	uint32_t count;
-};
-
-static int wait_once(void *context, int64_t timeout_ns)
-{
-	const struct wait_call *call = context;
-	return sluice_producer_wait(call->producer, call->count, timeout_ns);
-}
-
-static PyObject *wait_consumers(PyObject *object, PyObject *arguments, PyObject *keywords)
-{
-	static char *names[] = {"count", "timeout", NULL};
-	struct producer *self = (struct producer *)object;
-	unsigned int count = 1;
-	PyObject *timeout = Py_None;
-	int64_t timeout_ns;
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO:wait_consumers", names, &count, &timeout) ||
-		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(&self->handle) != 0)
-		return NULL;
-	struct wait_call call = {library(self), count};
-	int result = wait_once(&call, 0);
-	if (result == -EAGAIN && timeout_ns != 0)
-		result = handle_wait(&self->handle, timeout_ns, wait_once, &call);
-	if (result >= 0)
-		return PyLong_FromLong(result);
-	if (result == -EAGAIN)
-		return errors_raise(-ETIMEDOUT, "fewer than %u consumers are in channel %R", count, self->handle.name);
-	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
-}
-
 static PyObject *get_geometry(PyObject *object, void *unused)
 {
 	(void)unused;
@@ -382,11 +355,6 @@ static PyObject *placement(PyObject *object, PyObject *unused)
 		(unsigned long long)placement.huge_bytes, "asked", placement.asked, "obtained", placement.obtained);
 }
 
-static PyMemberDef members[] = {
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct handle, weakrefs), READONLY, NULL},
-	{NULL, 0, 0, 0, NULL},
-};
-
 static PyMethodDef methods[] = {
 	{"reserve", METHOD(reserve), METH_FASTCALL | METH_KEYWORDS,
 		"reserve(specs=None, /, *, timeout=None, **specs)\n--\n\nReserves memory for a message: "
@@ -407,7 +375,7 @@ static PyMethodDef methods[] = {
 		"CPU, memoryview, bytes, array.array; of any strides (what is not contiguous is copied element by "
 		"element). Errors as "
 		"of reserve."},
-	{"wait_consumers", METHOD(wait_consumers), METH_VARARGS | METH_KEYWORDS,
+	{"wait_consumers", METHOD(handle_wait_counterparts), METH_VARARGS | METH_KEYWORDS,
 		"wait_consumers(count=1, timeout=None)\n--\n\nWaits until so many consumers are in the channel. "
 		"Returns how many there "
 		"are. Timeout, Closed, Forked, Busy."},
@@ -450,7 +418,7 @@ static PyType_Slot slots[] = {
 	{Py_tp_new, SLOT(new_producer)},
 	{Py_tp_dealloc, SLOT(dealloc)},
 	{Py_tp_repr, SLOT(handle_repr)},
-	{Py_tp_members, members},
+	{Py_tp_members, handle_members},
 	{Py_tp_methods, methods},
 	{Py_tp_getset, attributes},
 	{Py_tp_doc, (void *)(uintptr_t)doc},
