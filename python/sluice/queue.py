@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from multiprocessing import context, util
+from typing import Any, Optional
 
 from . import _sluice
 from ._channel import Channel
@@ -71,7 +72,16 @@ class Queue:
     at all; others as of `sluice.Producer` and `sluice.Consumer`.
     """
 
-    def __init__(self, maxsize=0, *, copy=True, lane_bytes=4 << 20, max_deliveries=None, directory=None, ctx=None):
+    def __init__(
+        self,
+        maxsize: int = 0,
+        *,
+        copy: bool = True,
+        lane_bytes: int = 4 << 20,
+        max_deliveries: Optional[int] = None,
+        directory: Optional[str] = None,
+        ctx: Any = None,
+    ) -> None:
         if not 1 <= lane_bytes <= 1 << 36:
             raise ValueError(f"lane_bytes is a number of bytes from 1 to 64 GiB, not {lane_bytes!r}")
         self._maxsize = max(int(maxsize), 0)
@@ -135,7 +145,7 @@ class Queue:
 
     # ---- put and get ----
 
-    def put(self, obj, block=True, timeout=None):
+    def put(self, obj: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         """Put an item. With a maxsize, wait up to `timeout` seconds (None: for ever) for a place, else `sluice.Full`.
 
         Raises queue.Full (`sluice.Full`), ValueError (closed), what pickle raises, `sluice.NoSpace`.
@@ -163,7 +173,7 @@ class Queue:
                 return
         raise _sluice.Full(errno.EAGAIN, f"the queue holds {self._maxsize} items, its maxsize")
 
-    def get(self, block=True, timeout=None):
+    def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
         """Take the oldest item; wait up to `timeout` seconds (None: for ever) for one, else `sluice.Empty`.
 
         Raises queue.Empty (`sluice.Empty`), ValueError (closed), what unpickling raises (the item is gone then).
@@ -183,42 +193,42 @@ class Queue:
             self._limit.freed()
         return restore(stream, buffers)
 
-    def put_nowait(self, obj):
+    def put_nowait(self, obj: Any) -> None:
         """put(obj, block=False)"""
         return self.put(obj, False)
 
-    def get_nowait(self):
+    def get_nowait(self) -> Any:
         """get(block=False)"""
         return self.get(False)
 
     # ---- how full ----
 
-    def qsize(self):
+    def qsize(self) -> int:
         """Items in the queue and items that wait in this process; not those that wait in others. Out of date at once."""
         return self._channel.look()[0] + self._sender.waiting()
 
-    def empty(self):
+    def empty(self) -> bool:
         """Whether qsize() is 0; out of date at once."""
         return self.qsize() == 0
 
-    def full(self):
+    def full(self) -> bool:
         """Whether there are maxsize items; out of date at once. Never without a maxsize."""
         return self._limit is not None and self._channel.held() >= self._maxsize
 
     # ---- the end ----
 
-    def close(self):
+    def close(self) -> None:
         """This process puts and gets no more. Items that wait in it are still put, by the thread."""
         self._closed = True
         self._sender.end()
         self._receiver.close()
 
-    def join_thread(self):
+    def join_thread(self) -> None:
         """Wait until all items of this process are in the queue; only after `close`. The end of the process does it too."""
         assert self._closed, f"Queue {self!r} not closed"
         self._sender.join()
 
-    def cancel_join_thread(self):
+    def cancel_join_thread(self) -> None:
         """Let the process end without waiting for that: items that still wait in it are lost then."""
         self._sender.cancel_join()
 

@@ -425,7 +425,7 @@ static PyObject *get_held(PyObject *object, void *unused)
 
 static PyMethodDef methods[] = {
 	{"receive", METHOD(receive), METH_FASTCALL | METH_KEYWORDS,
-		"receive(timeout=None)\n--\n\nTakes the next message: a Message, this consumer's until it is "
+		"receive($self, timeout=None)\n--\n\nTakes the next message: a Message, this consumer's until it is "
 		"released.\n\ntimeout: "
 		"seconds, None for ever, 0 not at all. Waits without the interpreter's lock; signal handlers "
 		"run.\n\nEmpty (timeout "
@@ -433,22 +433,26 @@ static PyMethodDef methods[] = {
 		"rubbish: call again), "
 		"Stale (open again), Busy, Closed, Forked."},
 	{"receive_batch", METHOD(receive_batch), METH_VARARGS | METH_KEYWORDS,
-		"receive_batch(*, max_messages=64, max_bytes=None, linger=0, timeout=None)\n--\n\nTakes up to so many "
+		"receive_batch($self, *, max_messages=64, max_bytes=None, linger=0, timeout=None)\n--\n\nTakes up to "
+		"so many "
 		"messages, and "
 		"payload bytes, but one at least: a list.\n\nWaits up to timeout seconds for the first and linger "
 		"seconds more for "
 		"the rest, unless a producer whose messages it has waits for room. Errors as of receive."},
 	{"recv", METHOD(recv), METH_FASTCALL | METH_KEYWORDS,
-		"recv(timeout=None)\n--\n\nTakes the next message as a dict of its tensors by name, in order; it is "
+		"recv($self, timeout=None)\n--\n\nTakes the next message as a dict of its tensors by name, in order; "
+		"it is "
 		"released when the "
 		"last of them and their views is gone. Errors as of receive."},
 	{"wait_producers", METHOD(handle_wait_counterparts), METH_VARARGS | METH_KEYWORDS,
-		"wait_producers(count=1, timeout=None)\n--\n\nWaits until so many producers are in the channel. "
+		"wait_producers($self, count=1, timeout=None)\n--\n\nWaits until so many producers are in the channel. "
 		"Returns how many there "
 		"are. Timeout, Closed, Forked, Busy."},
-	{"fault", fault, METH_NOARGS, "fault()\n--\n\nWho wrote what the last BadMessage was about: a dict, or None."},
+	{"fault", fault, METH_NOARGS,
+		"fault($self)\n--\n\nWho wrote what the last BadMessage was about: a dict, or None."},
 	{"close", METHOD(close_method), METH_VARARGS | METH_KEYWORDS,
-		"close(give_back=False)\n--\n\nLeaves the channel. Messages that are still held count as done with, or "
+		"close($self, give_back=False)\n--\n\nLeaves the channel. Messages that are still held count as done "
+		"with, or "
 		"with "
 		"give_back=True go to another consumer. Again is fine.\n\nBufferError while views are alive; Busy "
 		"while another "

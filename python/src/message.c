@@ -403,9 +403,9 @@ static PyObject *get_alive(PyObject *self, void *unused)
 #define TRACEPARENT    "W3C trace context, version 00, as the header's text; or None."
 #define SEQUENCE       "Place in its producer's order, from 0 without holes."
 #define NBYTES         "Payload: bytes of all tensors."
-#define KEYS           "keys()\n--\n\nNames of the tensors, in order: a list."
-#define VALUES         "values()\n--\n\nThe tensors, in order: a list."
-#define ITEMS          "items()\n--\n\nNames and tensors, in order: a list of pairs."
+#define KEYS           "keys($self)\n--\n\nNames of the tensors, in order: a list."
+#define VALUES         "values($self)\n--\n\nThe tensors, in order: a list."
+#define ITEMS          "items($self)\n--\n\nNames and tensors, in order: a list of pairs."
 
 static PyMemberDef members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct hold, weakrefs), READONLY, NULL},
@@ -414,13 +414,15 @@ static PyMemberDef members[] = {
 
 static PyMethodDef reservation_methods[] = {
 	{"publish", publish, METH_NOARGS,
-		"publish()\n--\n\nHands the message over to the consumers. Never blocks.\n\nBufferError while views of "
+		"publish($self)\n--\n\nHands the message over to the consumers. Never blocks.\n\nBufferError while "
+		"views of "
 		"its memory "
 		"are alive beside those that only its Tensors keep; Released if it is over."},
 	{"discard", discard, METH_NOARGS,
-		"discard()\n--\n\nGives the reservation back as if it had never been. Errors as of publish."},
+		"discard($self)\n--\n\nGives the reservation back as if it had never been. Errors as of publish."},
 	{"shrink", METHOD(shrink), METH_FASTCALL,
-		"shrink(name, first, /)\n--\n\nSets the first dimension of a tensor, from 0 up to what was reserved. "
+		"shrink($self, name, first, /)\n--\n\nSets the first dimension of a tensor, from 0 up to what was "
+		"reserved. "
 		"Data stays where "
 		"it lies; the bytes go back to the lane at publish. Tensors taken before keep their old shape."},
 	{"keys", keys, METH_NOARGS, KEYS},
@@ -443,7 +445,7 @@ static PyGetSetDef reservation_attributes[] = {
 
 static PyMethodDef message_methods[] = {
 	{"release", release, METH_NOARGS,
-		"release()\n--\n\nGives the message's memory back to its producer. From any thread. Never "
+		"release($self)\n--\n\nGives the message's memory back to its producer. From any thread. Never "
 		"blocks.\n\nBufferError "
 		"while views are alive beside those that only its Tensors keep; Released if it is over; Stale if "
 		"another consumer "

@@ -357,7 +357,7 @@ static PyObject *placement(PyObject *object, PyObject *unused)
 
 static PyMethodDef methods[] = {
 	{"reserve", METHOD(reserve), METH_FASTCALL | METH_KEYWORDS,
-		"reserve(specs=None, /, *, timeout=None, **specs)\n--\n\nReserves memory for a message: "
+		"reserve($self, specs=None, /, *, timeout=None, **tensors)\n--\n\nReserves memory for a message: "
 		"reserve(input_ids=((16, 512), \"int32\")). Returns a Reservation.\n\nA spec is (shape, dtype): a "
 		"number or sequence "
 		"of numbers, up to 8 dimensions, 0 allowed; dtype as a string, a numpy dtype or a torch dtype. A "
@@ -368,7 +368,8 @@ static PyMethodDef methods[] = {
 		"ValueError, "
 		"PeerDied (report_gone), Stale, Closed, Forked."},
 	{"send", METHOD(send), METH_FASTCALL | METH_KEYWORDS,
-		"send(arrays, /, *, timeout=None, correlation_id=0, deadline=None, traceparent=None)\n--\n\nCopies "
+		"send($self, arrays, /, *, timeout=None, correlation_id=0, deadline=None, "
+		"traceparent=None)\n--\n\nCopies "
 		"arrays into a "
 		"message and publishes it: send({\"input_ids\": ids}).\n\nWhat has the buffer protocol or DLPack: "
 		"numpy, torch on the "
@@ -376,14 +377,15 @@ static PyMethodDef methods[] = {
 		"element). Errors as "
 		"of reserve."},
 	{"wait_consumers", METHOD(handle_wait_counterparts), METH_VARARGS | METH_KEYWORDS,
-		"wait_consumers(count=1, timeout=None)\n--\n\nWaits until so many consumers are in the channel. "
+		"wait_consumers($self, count=1, timeout=None)\n--\n\nWaits until so many consumers are in the channel. "
 		"Returns how many there "
 		"are. Timeout, Closed, Forked, Busy."},
 	{"placement", placement, METH_NOARGS,
-		"placement()\n--\n\nWhere the lane's memory lies, against what was asked for: a dict as struct "
+		"placement($self)\n--\n\nWhere the lane's memory lies, against what was asked for: a dict as struct "
 		"sluice_placement."},
 	{"close", close_method, METH_NOARGS,
-		"close()\n--\n\nLeaves the channel; an open reservation is discarded. What was published stays until "
+		"close($self)\n--\n\nLeaves the channel; an open reservation is discarded. What was published stays "
+		"until "
 		"it is received. "
 		"Again is fine.\n\nBufferError while views of a reservation are alive; Busy while another thread is in "
 		"a call."},
