@@ -27,11 +27,11 @@ PyObject *tensor_new(struct hold *hold, const struct sluice_tensor *description)
 	tensor->view = NULL;
 	tensor->ndim = (int)description->ndim;
 	tensor->readonly = !hold->reserved;
-	Py_ssize_t stride = dtype->bytes;
+	size_t stride = dtype->bytes; /* without elements it may overflow, and means nothing */
 	for (int k = tensor->ndim - 1; k >= 0; k--) {
 		tensor->shape[k] = (Py_ssize_t)description->shape[k];
-		tensor->strides[k] = stride;
-		stride *= tensor->shape[k];
+		tensor->strides[k] = (Py_ssize_t)stride;
+		stride *= (size_t)tensor->shape[k];
 	}
 	return (PyObject *)tensor;
 }
