@@ -26,6 +26,15 @@ struct consumer {
 	size_t kept_next;
 };
 
+static int open_consumer(const struct options *options, void **ret_open)
+{
+	struct sluice_consumer *consumer;
+	int error = sluice_consumer_open(options->name_text, &options->consumer, &consumer);
+	if (error == 0)
+		*ret_open = consumer;
+	return error;
+}
+
 static int close_consumer(void *open)
 {
 	return sluice_consumer_close(open);
@@ -42,37 +51,19 @@ static int wait_for_producers(void *open, uint32_t count, int64_t timeout_ns)
 	return sluice_consumer_wait(open, count, timeout_ns);
 }
 
-static const struct handle_kind kind = {"Consumer", "producers", close_consumer, check_consumer, wait_for_producers};
+static const struct handle_kind kind = {
+	"Consumer", "producers", open_consumer, close_consumer, check_consumer, wait_for_producers};
 
 /* ---- open and close ---- */
 
 static PyObject *new_consumer(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
 	struct options options;
-	struct sluice_consumer *consumer = NULL;
-	struct handle *self = NULL;
+	PyObject *self = NULL;
 	if (options_of_consumer(arguments, keywords, &options) == 0)
-		self = (struct handle *)type->tp_alloc(type, 0);
-	if (self != NULL) {
-		int error;
-		self->kind = &kind;
-		self->name = new_reference(options.name);
-		self->slice_ns = handle_slice_ns(options.consumer.spin_ns);
-		do {
-			Py_BEGIN_ALLOW_THREADS error =
-				sluice_consumer_open(options.name_text, &options.consumer, &consumer);
-			Py_END_ALLOW_THREADS
-		} while (error == -EINTR && PyErr_CheckSignals() == 0);
-		self->open = consumer;
-		handle_opened(self);
-		if (error != 0) {
-			if (PyErr_Occurred() == NULL)
-				errors_raise_open(error, options.name, options.channel.directory, 1 << 20);
-			Py_CLEAR(self);
-		}
-	}
+		self = handle_new(type, &kind, &options, options.consumer.spin_ns, 1 << 20);
 	options_clear(&options);
-	return (PyObject *)self;
+	return self;
 }
 
 static void dealloc(PyObject *object)

@@ -9,6 +9,7 @@
 #include "convert.h"
 #include "errors.h"
 #include "message.h"
+#include "options.h"
 
 #define LONGEST_SLICE_NS  INT64_C(1000000000)
 #define SPINNING_SLICE_NS INT64_C(50000000)
@@ -20,10 +21,42 @@ int64_t handle_now_ns(void)
 	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-int64_t handle_slice_ns(int64_t spin_ns)
+/* ---- opening ---- */
+
+static struct handle *opened;
+
+static void list_opened(struct handle *handle)
 {
-	return spin_ns > SPINNING_SLICE_NS ? SPINNING_SLICE_NS : LONGEST_SLICE_NS;
+	handle->next_open = opened;
+	handle->open_link = &opened;
+	if (opened != NULL)
+		opened->open_link = &handle->next_open;
+	opened = handle;
 }
+
+PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns,
+	uint64_t lane_bytes)
+{
+	struct handle *handle = (struct handle *)type->tp_alloc(type, 0);
+	if (handle == NULL)
+		return NULL;
+	handle->kind = kind;
+	handle->name = new_reference(options->name);
+	/* Short where the library spins, since no system call is there for a signal to end. */
+	handle->slice_ns = spin_ns > SPINNING_SLICE_NS ? SPINNING_SLICE_NS : LONGEST_SLICE_NS;
+	list_opened(handle);
+	int error;
+	void *open = NULL;
+	Py_BEGIN_ALLOW_THREADS error = kind->open(options, &open);
+	Py_END_ALLOW_THREADS handle->open = open;
+	if (error == 0)
+		return (PyObject *)handle;
+	errors_raise_open(error, options->name, options->channel.directory, lane_bytes);
+	Py_DECREF(handle);
+	return NULL;
+}
+
+/* ---- calls ---- */
 
 int handle_refuse(struct handle *handle)
 {
@@ -224,17 +257,6 @@ void handle_dealloc(struct handle *handle)
 }
 
 /* ---- the interpreter's exit ---- */
-
-static struct handle *opened;
-
-void handle_opened(struct handle *handle)
-{
-	handle->next_open = opened;
-	handle->open_link = &opened;
-	if (opened != NULL)
-		opened->open_link = &handle->next_open;
-	opened = handle;
-}
 
 /* Under views nothing is unmapped, but the messages go: nobody is left to look into them. */
 static void end_with_views(struct handle *handle)

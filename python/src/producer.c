@@ -23,6 +23,15 @@ struct producer {
 	struct spec_set last_set;
 };
 
+static int open_producer(const struct options *options, void **ret_open)
+{
+	struct sluice_producer *producer;
+	int error = sluice_producer_open(options->name_text, &options->producer, &producer);
+	if (error == 0)
+		*ret_open = producer;
+	return error;
+}
+
 static int close_producer(void *open)
 {
 	return sluice_producer_close(open);
@@ -39,7 +48,8 @@ static int wait_for_consumers(void *open, uint32_t count, int64_t timeout_ns)
 	return sluice_producer_wait(open, count, timeout_ns);
 }
 
-static const struct handle_kind kind = {"Producer", "consumers", close_producer, check_producer, wait_for_consumers};
+static const struct handle_kind kind = {
+	"Producer", "consumers", open_producer, close_producer, check_producer, wait_for_consumers};
 
 static struct sluice_producer *library(struct producer *self)
 {
@@ -51,33 +61,14 @@ static struct sluice_producer *library(struct producer *self)
 static PyObject *new_producer(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
 	struct options options;
-	struct sluice_producer *producer = NULL;
-	struct producer *self = NULL;
-	if (options_of_producer(arguments, keywords, &options) == 0)
-		self = (struct producer *)type->tp_alloc(type, 0);
-	if (self != NULL) {
-		int error;
-		self->handle.kind = &kind;
-		self->handle.name = new_reference(options.name);
-		self->handle.slice_ns = handle_slice_ns(options.producer.spin_ns);
-		do {
-			Py_BEGIN_ALLOW_THREADS error =
-				sluice_producer_open(options.name_text, &options.producer, &producer);
-			Py_END_ALLOW_THREADS
-		} while (error == -EINTR && PyErr_CheckSignals() == 0);
-		self->handle.open = producer;
-		handle_opened(&self->handle);
-		if (error != 0) {
-			uint64_t bytes = options.producer.lane_bytes != 0 ? options.producer.lane_bytes
-									  : options.channel.lane_bytes;
-			if (PyErr_Occurred() == NULL)
-				errors_raise_open(
-					error, options.name, options.channel.directory, bytes != 0 ? bytes : 8 << 20);
-			Py_CLEAR(self);
-		}
+	PyObject *self = NULL;
+	if (options_of_producer(arguments, keywords, &options) == 0) {
+		uint64_t bytes =
+			options.producer.lane_bytes != 0 ? options.producer.lane_bytes : options.channel.lane_bytes;
+		self = handle_new(type, &kind, &options, options.producer.spin_ns, bytes != 0 ? bytes : 8 << 20);
 	}
 	options_clear(&options);
-	return (PyObject *)self;
+	return self;
 }
 
 static void forget_last(struct producer *self)
