@@ -40,10 +40,10 @@ from sluice._sluice import (
     TooLarge,
     __version__,
     gc,
-    list,  # noqa: F401  not for `import *`, where it would hide the builtin
     remove,
     stat,
 )
+from sluice._sluice import list as list  # not in `import *`, where it would hide the builtin
 from sluice.queue import Queue
 
 __all__ = [
