@@ -12,6 +12,7 @@
 
 #include <sluice/channel.h>
 #include <sluice/consumer.h>
+#include <sluice/cuda.h>
 #include <sluice/error.h>
 #include <sluice/export.h>
 #include <sluice/message.h>
