@@ -30,7 +30,8 @@ struct consumer_lane {
 	struct claims_owner owner; /* this consumer */
 	const uint64_t *member;    /* the producer's word in the roster, and what it is while the producer is there */
 	uint64_t member_there;
-	uint64_t fed; /* the tail for which a look in vain has woken the producer */
+	void *attachment; /* of the consumer's attachment, if it has one */
+	uint64_t fed;     /* the tail for which a look in vain has woken the producer */
 	bool attached;
 	bool broadcast;
 	bool given_up;               /* its producer broke the rules: nothing more is read from it */
