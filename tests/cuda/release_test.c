@@ -505,13 +505,14 @@ static void detaching_waits_for_the_stream(void)
 {
 	for (int close = 0; close < 2; close++) {
 		struct pair pair = begin(0);
+		const struct sluice_message *held;
 
 		fill(&pair);
 		for (uint64_t i = 0; i < DEPTH - 1; i++)
 			upload_and_release(&pair, hold(pair.consumer), pair.memory + i * BYTES);
 		/* One uploaded and held: its lane may not go either before that is done. */
-		check_result(0, sluice_cuda_upload(
-					hold(pair.consumer), 0, pair.memory + (DEPTH - 1) * BYTES, BYTES, pair.stream));
+		held = hold(pair.consumer);
+		check_result(0, sluice_cuda_upload(held, 0, pair.memory + (DEPTH - 1) * BYTES, BYTES, pair.stream));
 		if (close) {
 			check_result(0, sluice_consumer_close(pair.consumer));
 			pair.consumer = join_consumer(CONSUMER(.channel = CHANNEL(.depth = DEPTH)));
@@ -519,6 +520,7 @@ static void detaching_waits_for_the_stream(void)
 			check_result(0, sluice_cuda_detach(pair.consumer));
 			check_result(-ENOTCONN, sluice_cuda_detach(pair.consumer));
 			check_equal(1, held_messages());
+			check_result(0, sluice_release(held));
 		}
 		for (uint64_t i = 0; i < DEPTH; i++)
 			check(has_pattern(pair.memory + i * BYTES, i));
