@@ -20,21 +20,22 @@ void acks_announce(
 	atomic_store_relaxed(&ack->word, run->word);                         /* relaxed: as said */
 	/* Q1: announce, pairs with Q3 in load_entry; the consumer's own reads of the payload come before it too */
 	atomic_store_release(&ack->ticket, ticket);
-	atomic_or_full(&page->pending, UINT64_C(1) << index); /* Q1: after the entry, pairs with Q3 in entries_of */
-	/* Q1: after both, pairs with Q3 in collectors; with D3 at the caller who goes to sleep sees it or is woken */
+	atomic_or_full(
+		&page->pending, UINT64_C(1) << index); /* Q1: after the entry, pairs with Q3 in acks_collect_from */
+	/* Q1: after both, pairs with Q3 in next_consumer; with D3 at the caller who goes to sleep sees it or is woken */
 	atomic_or_full(&control->acknowledging.words[slot / 64], UINT64_C(1) << (slot % 64));
 }
 
 void acks_withdraw(struct layout_control *control, uint32_t slot, uint32_t index)
 {
 	struct layout_consumer_page *page = &control->consumers[slot];
-	/* Q2: gone, before the entry is filled again, pairs with Q3 in load_entry; an exchange, so that what follows stays behind */
+	/* Q2: gone, before it is filled again, pairs with Q3 in load_entry; an exchange, so that what follows stays behind */
 	atomic_exchange_full(&page->acks[index].ticket, UINT64_C(0));
-	uint64_t left =
-		atomic_and_full(&page->pending, ~(UINT64_C(1) << index)) & ~(UINT64_C(1) << index); /* Q2: likewise */
-	if (left == 0)
-		atomic_and_full(
-			&control->acknowledging.words[slot / 64], ~(UINT64_C(1) << (slot % 64))); /* Q2: likewise */
+	uint64_t bit = UINT64_C(1) << index;
+	/* Q2: likewise, here and below */
+	if (atomic_and_full(&page->pending, ~bit) == bit)
+		/* Q2: as said */
+		atomic_and_full(&control->acknowledging.words[slot / 64], ~(UINT64_C(1) << (slot % 64)));
 }
 
 /* ---- everybody's side ---- */
@@ -91,14 +92,14 @@ uint32_t acks_collect_from(const struct layout_control *control, struct claims_o
 {
 	const struct layout_consumer_page *page = &control->consumers[consumer.slot % LAYOUT_SLOTS];
 	uint32_t released = 0;
-	for (uint64_t bits = atomic_load_acquire(&page->pending); bits != 0;
-		bits &= bits - 1) { /* Q3: as in load_entry */
+	uint64_t bits = atomic_load_acquire(&page->pending); /* Q3: as in load_entry */
+	for (; bits != 0; bits &= bits - 1) {
 		struct acks_run run;
 		uint64_t ticket;
 		if (!load_entry(&page->acks[__builtin_ctzll(bits)], &ticket, &run) || !is_of(&run, key) ||
 			!is_sound(&run, ticket, consumer, depth))
 			continue;
-		/* Q5: pairs with the device's write, Q4 in cuda_release: its reads of the payload come before the reuse */
+		/* Q5: pairs with the device's write, Q4 in write_ticket: its reads of the payload come before the reuse */
 		if (atomic_load_acquire(&page->words[run.word]) == ticket)
 			released += release_run(&run, claims, depth);
 	}
@@ -137,8 +138,8 @@ bool acks_wait_for(const struct layout_control *control, struct lane_key key)
 	struct claims_owner consumer;
 	for (uint32_t slot = 0; next_consumer(control, &slot, &consumer);) {
 		const struct layout_consumer_page *page = &control->consumers[consumer.slot];
-		/* Q3: as in load_entry */
-		for (uint64_t bits = atomic_load_acquire(&page->pending); bits != 0; bits &= bits - 1) {
+		uint64_t bits = atomic_load_acquire(&page->pending); /* Q3: as in load_entry */
+		for (; bits != 0; bits &= bits - 1) {
 			struct acks_run run;
 			uint64_t ticket;
 			if (load_entry(&page->acks[__builtin_ctzll(bits)], &ticket, &run) && is_of(&run, key))

@@ -281,8 +281,10 @@ struct cuda_driver *cuda_driver_keep(struct cuda_driver *driver)
 
 void cuda_driver_drop(struct cuda_driver *driver)
 {
-	/* Of private memory; full, so that whoever is last comes after all that the others did. */
-	if (driver == NULL || atomic_add_full(&driver->references, UINT32_MAX) != 1)
+	if (driver == NULL)
+		return;
+	/* Y1: pairs with Y1 in cuda_driver_drop of other threads: the last one comes after all that the others did */
+	if (atomic_add_full(&driver->references, UINT32_MAX) != 1)
 		return;
 	if (driver->retained)
 		(void)driver->DevicePrimaryCtxRelease(driver->device);

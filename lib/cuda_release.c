@@ -55,7 +55,7 @@ static void append(struct cuda *cuda, struct cuda_group *group)
 	else
 		cuda->first = group;
 	cuda->last = group;
-	/* relaxed, here and where it falls: changed under the mutex; who reads it without looks again soon */
+	/* relaxed: changed under the mutex; who reads it without looks again soon */
 	atomic_store_relaxed(&cuda->pending, cuda->pending + group->count);
 }
 
@@ -64,7 +64,7 @@ static void give_up_signs(struct cuda *cuda, struct cuda_group *group)
 {
 	if (group->event != NULL) {
 		(void)cuda->driver->EventDestroy(group->event);
-		cuda->by_event--;
+		atomic_store_relaxed(&cuda->by_event, cuda->by_event - 1); /* relaxed: see append */
 	}
 	for (uint64_t bits = group->entries; bits != 0; bits &= bits - 1)
 		if (cuda->consumer->channel.config.mode == SLUICE_QUEUE)
@@ -291,7 +291,7 @@ static int record_event(struct cuda *cuda, struct cuda_group *group, cuda_stream
 		group->event = NULL;
 		return cuda_driver_explain(driver, "cuEventRecord", result, reason);
 	}
-	cuda->by_event++;
+	atomic_store_relaxed(&cuda->by_event, cuda->by_event + 1); /* relaxed: see append */
 	cuda->figures.by_event += group->count;
 	return 0;
 }

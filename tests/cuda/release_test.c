@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Releasing behind a stream: nothing is reused before the stream is there, and everything after it. */
+#include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "device.h"
@@ -499,6 +502,123 @@ static void what_was_acknowledged_before_a_death_is_released(void)
 	check_result(0, sluice_producer_close(producer));
 }
 
+/* ---- late writes ---- */
+
+/* Closes what the library has open of the channel's control object: its lock goes, as with its process. */
+static void lose_the_lock(void)
+{
+	DIR *stream = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	check(stream != NULL);
+	while ((entry = readdir(stream))) {
+		char path[300], target[300];
+		ssize_t length;
+
+		snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+		length = readlink(path, target, sizeof target - 1);
+		if (length <= 0)
+			continue;
+		target[length] = '\0';
+		if (strstr(target, "/sluice.tokens"))
+			close(atoi(entry->d_name));
+	}
+	closedir(stream);
+}
+
+struct late {
+	struct gauge step;
+};
+
+/* Releases two messages each behind two streams, is taken for dead, and lets the streams on one after the other. */
+static void write_late(void *argument)
+{
+	struct late *late = argument;
+	static struct device_gate gates[2];
+	struct sluice_consumer *consumer = join_consumer(CONSUMER(.channel = CHANNEL(.depth = DEPTH)));
+	stream_handle streams[2];
+
+	device_expect_ruins(); /* it cannot close */
+	device_use(0);
+	check_result(0, sluice_cuda_attach(consumer, NULL));
+	for (unsigned i = 0; i < 2; i++) {
+		streams[i] = device_stream();
+		device_hold(streams[i], &gates[i]);
+		check_result(0, sluice_cuda_release(hold(consumer), streams[i]));
+		check_result(0, sluice_cuda_release(hold(consumer), streams[i]));
+	}
+	lose_the_lock();
+	gauge_set(&late->step, 1);
+	for (uint32_t i = 0; i < 2; i++) {
+		gauge_wait(&late->step, 2 + 2 * i);
+		device_let_on(&gates[i]);
+		device_synchronize(streams[i]);
+		gauge_set(&late->step, 3 + 2 * i);
+	}
+	gauge_wait(&late->step, 6);
+	/* What it had is not its any more. */
+	check_equal(0, sluice_cuda_collect(consumer));
+	_exit(0);
+}
+
+static void a_late_write_frees_nothing_of_others(void)
+{
+	struct late *late = shared_memory(sizeof *late);
+	struct sluice_producer *producer = join_producer(PRODUCER(.channel = CHANNEL(.depth = DEPTH)));
+	const struct sluice_message *messages[DEPTH];
+	struct sluice_consumer *consumer;
+	static struct device_gate gate;
+	stream_handle stream;
+	unsigned process;
+
+	for (uint64_t i = 0; i < DEPTH; i++)
+		check_result(0, send_pattern(producer, i, BYTES, 0));
+	process = start_process(write_late, late);
+	gauge_wait(&late->step, 1);
+	/* Takes the slot of the one that it takes for dead, and so its page. */
+	consumer = join_consumer(CONSUMER(.channel = CHANNEL(.depth = DEPTH)));
+	device_use(0);
+	stream = device_stream();
+	check_result(0, sluice_cuda_attach(consumer, NULL));
+	for (uint64_t i = 0; i < DEPTH; i++) {
+		messages[i] = hold(consumer);
+		check_equal(i, sluice_correlation_id(messages[i]));
+		check_equal(i < 4 ? 2 : 1, sluice_delivery_count(messages[i]));
+	}
+	/* The same word as the other's first, before the other's write comes. */
+	device_hold(stream, &gate);
+	check_result(0, sluice_cuda_release(messages[0], stream));
+	gauge_set(&late->step, 2);
+	gauge_wait(&late->step, 3);
+	for (unsigned i = 0; i < 100; i++)
+		check_result(-EAGAIN, send_pattern(producer, 100, BYTES, 0));
+	check_equal(DEPTH, held_messages());
+	for (uint64_t i = 0; i < DEPTH; i++)
+		check(i == 0 || is_pattern(sluice_tensor(messages[i], 0)->data, i, BYTES));
+	device_let_on(&gate);
+	device_synchronize(stream);
+	eventually(sluice_cuda_collect(consumer) == 0);
+	check_equal(DEPTH - 1, held_messages());
+	/* And under the other's write, which hides that this one's has been. */
+	check_result(0, sluice_cuda_release_batch(&messages[1], 1, stream));
+	check_result(0, sluice_cuda_release_batch(&messages[2], 1, stream));
+	check_result(0, sluice_cuda_release_batch(&messages[3], 1, stream));
+	device_synchronize(stream);
+	gauge_set(&late->step, 4);
+	gauge_wait(&late->step, 5);
+	check_equal(0, sluice_cuda_collect(consumer));
+	check_equal(DEPTH - 4, held_messages());
+	gauge_set(&late->step, 6);
+	finish_process(process);
+	check_equal(DEPTH - 4, held_messages());
+	for (uint64_t i = 4; i < DEPTH; i++)
+		check_result(0, sluice_release(messages[i]));
+	check_result(0, sluice_consumer_close(consumer));
+	check_result(0, sluice_producer_close(producer));
+	device_end_stream(stream);
+	device_let_go(0);
+}
+
 /* ---- leaving ---- */
 
 static void detaching_waits_for_the_stream(void)
@@ -752,6 +872,7 @@ static const struct check_case cases[] = {
 	CASE(a_poller_finds_room_by_itself),
 	CASE(what_a_dead_consumer_had_under_way_is_delivered_again),
 	CASE(what_was_acknowledged_before_a_death_is_released),
+	CASE(a_late_write_frees_nothing_of_others),
 	CASE(detaching_waits_for_the_stream),
 	CASE(an_attachment_may_be_made_anew),
 	CASE(a_lane_leaves_when_its_last_message_is_there),

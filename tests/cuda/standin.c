@@ -10,6 +10,7 @@
 
 #define CONTEXT_MAGIC UINT64_C(0x636f6e74657874)
 #define MOST_NESTED   16
+#define MOST_CONTEXTS 64
 
 pthread_mutex_t standin_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct standin_counts standin_counts;
@@ -22,6 +23,8 @@ static struct {
 	pid_t owner; /* the process that called cuInit; 0: none did */
 	char hidden[64];
 	struct CUctx_st primary[MOST_DEVICES];
+	struct CUctx_st others[MOST_CONTEXTS];
+	unsigned other_count;
 	struct {
 		int attribute;
 		int value;
@@ -254,9 +257,9 @@ static int cuCtxCreate(context_handle *context, unsigned flags, int device)
 	(void)flags;
 	if (result)
 		return result;
-	*context = calloc(1, sizeof **context);
-	if (!*context)
+	if (world.other_count == MOST_CONTEXTS)
 		return OUT_OF_MEMORY;
+	*context = &world.others[world.other_count++];
 	(*context)->magic = CONTEXT_MAGIC;
 	(*context)->device = device;
 	nested[nested_count++] = *context;
