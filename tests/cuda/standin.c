@@ -366,6 +366,8 @@ static int cuCtxSynchronize(void)
 	X(cuMemHostGetDevicePointer)                                                                                   \
 	X(cuMemcpyHtoDAsync)                                                                                           \
 	X(cuMemcpyDtoH)                                                                                                \
+	X(cuMemHostAlloc)                                                                                              \
+	X(cuMemFreeHost)                                                                                               \
 	X(cuMemAlloc)                                                                                                  \
 	X(cuMemFree)                                                                                                   \
 	X(cuMemAllocAsync)                                                                                             \
