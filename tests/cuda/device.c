@@ -254,3 +254,8 @@ void device_let_on(struct device_gate *gate)
 {
 	atomic_store(&gate->open, 1);
 }
+
+void device_call(stream_handle stream, void (*call)(void *argument), void *argument)
+{
+	check_equal(0, driver.LaunchHostFunc(stream, call, argument));
+}

@@ -53,5 +53,7 @@ struct device_gate {
 };
 void device_hold(stream_handle stream, struct device_gate *gate);
 void device_let_on(struct device_gate *gate);
+/* Has the stream call. */
+void device_call(stream_handle stream, void (*call)(void *argument), void *argument);
 
 #endif

@@ -73,7 +73,8 @@ void standin_end_streams(context_handle context);
 	X(cuInit, 2000)                                                                                                \
 	X(cuDriverGetVersion, 2020)                                                                                    \
 	X(cuGetErrorName, 6000)                                                                                        \
-	X(cuDeviceGetCount, 2000) X(cuDeviceGet, 2000) X(cuDeviceGetName, 2000) X(cuDeviceGetAttribute, 2000) X(       \
+	X(cuDeviceGetCount, 2000)                                                                                      \
+	X(cuDeviceGet, 2000) X(cuDeviceGetName, 2000) X(cuDeviceGetAttribute, 2000) X(                                 \
 		cuDevicePrimaryCtxRetain, 7000) X(cuDevicePrimaryCtxRelease, 11000) X(cuCtxGetCurrent,                 \
 		4000) X(cuCtxSetCurrent, 4000) X(cuCtxPushCurrent, 4000) X(cuCtxPopCurrent, 4000) X(cuCtxGetDevice,    \
 		2000) X(cuCtxSynchronize, 2000) X(cuCtxCreate, 3020) X(cuCtxDestroy, 4000) X(cuMemHostRegister, 6050)  \
