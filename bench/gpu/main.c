@@ -359,11 +359,15 @@ int main(int count, char **arguments)
 	struct bench bench = {.all_met = true};
 	const char *why;
 
+	bool probe = false;
+
 	for (int i = 1; i < count; i++) {
 		bench.quick |= strcmp(arguments[i], "--quick") == 0;
 		bench.json |= strcmp(arguments[i], "--json") == 0;
-		if (strcmp(arguments[i], "--quick") != 0 && strcmp(arguments[i], "--json") != 0) {
-			fprintf(stderr, "usage: sluice-bench-gpu [--quick] [--json]\n");
+		probe |= strcmp(arguments[i], "--probe") == 0;
+		if (strcmp(arguments[i], "--quick") != 0 && strcmp(arguments[i], "--json") != 0 &&
+			strcmp(arguments[i], "--probe") != 0) {
+			fprintf(stderr, "usage: sluice-bench-gpu [--quick] [--json] [--probe]\n");
 			return 2;
 		}
 	}
@@ -373,6 +377,10 @@ int main(int count, char **arguments)
 		return 77;
 	}
 	begin(&bench);
+	if (probe) {
+		report_end();
+		return 0;
+	}
 	compare_sizes(&bench);
 	compare_batches(&bench);
 	compare_releases(&bench);
