@@ -22,14 +22,19 @@ void acks_announce(
 	atomic_store_release(&ack->ticket, ticket);
 	atomic_or_full(
 		&page->pending, UINT64_C(1) << index); /* Q1: after the entry, pairs with Q3 in acks_collect_from */
-	/* Q1: after both, pairs with Q3 in next_consumer; with D3 at the caller who goes to sleep sees it or is woken */
+	/*
+	 * Q1: after both, pairs with Q3 in next_consumer; with D3 at the caller who goes to sleep sees it or is woken
+	 */
 	atomic_or_full(&control->acknowledging.words[slot / 64], UINT64_C(1) << (slot % 64));
 }
 
 void acks_withdraw(struct layout_control *control, uint32_t slot, uint32_t index)
 {
 	struct layout_consumer_page *page = &control->consumers[slot];
-	/* Q2: gone, before it is filled again, pairs with Q3 in load_entry; an exchange, so that what follows stays behind */
+	/*
+	 * Q2: gone, before it is filled again, pairs with Q3 in load_entry; an exchange, so that what follows stays
+	 * behind
+	 */
 	atomic_exchange_full(&page->acks[index].ticket, UINT64_C(0));
 	uint64_t bit = UINT64_C(1) << index;
 	/* Q2: likewise, here and below */
@@ -99,7 +104,9 @@ uint32_t acks_collect_from(const struct layout_control *control, struct claims_o
 		if (!load_entry(&page->acks[__builtin_ctzll(bits)], &ticket, &run) || !is_of(&run, key) ||
 			!is_sound(&run, ticket, consumer, depth))
 			continue;
-		/* Q5: pairs with the device's write, Q4 in write_ticket: its reads of the payload come before the reuse */
+		/*
+		 * Q5: pairs with the device's write, Q4 in write_ticket: its reads of the payload come before the reuse
+		 */
 		if (atomic_load_acquire(&page->words[run.word]) == ticket)
 			released += release_run(&run, claims, depth);
 	}

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the lane to the device: one tensor, a message, or a batch in as few copies as can be; and where kernels read it. */
+/*
+ * From the lane to the device: one tensor, a message, or a batch in as few copies as can be; and where kernels read it.
+ */
 #include "cuda.h"
 
 #include <errno.h>
 
-/* Submitting a copy costs as much as 160 KiB of it: what lies between two messages may be copied along up to so much. */
+/*
+ * Submitting a copy costs as much as 160 KiB of it: what lies between two messages may be copied along up to so much.
+ */
 #define GAP_BYTES 4096
 
 /* Where parts of a batch that are copies of their own begin in the buffer. */

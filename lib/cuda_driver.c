@@ -139,7 +139,8 @@ static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
 
 static int open_library(struct cuda_driver *driver, struct cuda_reason *reason)
 {
-	driver->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	/* It starts threads and registers what is done at exit: once there, it had better stay. */
+	driver->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	if (driver->library == NULL) {
 		const char *why = dlerror();
 		return cuda_explain(-ENOSYS, reason, "there is no CUDA driver: %s", why != NULL ? why : LIBRARY);

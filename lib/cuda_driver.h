@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The CUDA driver: opened at run time, its entry points, one context of it, and what its errors are here. The only file that
- * knows how the driver is called. Types are declared as far as they are needed, so that no toolkit is.
+ * The CUDA driver: opened at run time, its entry points, one context of it, and what its errors are here. The only file
+ * that knows how the driver is called. Types are declared as far as they are needed, so that no toolkit is.
  */
 #ifndef SLUICE_LIB_CUDA_DRIVER_H
 #define SLUICE_LIB_CUDA_DRIVER_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Releasing behind a stream's work. Messages that are released together form a group, with one ticket. The stream writes the
- * ticket into a word of the consumer's page; entries of the page say for which claim words that counts, so that others can
- * turn it into releases as well (acks.h). Where that cannot be had, an event stands in for the ticket, and only this
- * consumer's calls look at it.
+ * Releasing behind a stream's work. Messages that are released together form a group, with one ticket. The stream
+ * writes the ticket into a word of the consumer's page; entries of the page say for which claim words that counts, so
+ * that others can turn it into releases as well (acks.h). Where that cannot be had, an event stands in for the ticket,
+ * and only this consumer's calls look at it.
  *
  * Everything under the attachment's mutex: messages may be released by any thread.
  */
@@ -131,9 +131,9 @@ static bool event_is_there(struct looking *looking, const struct cuda_group *gro
 }
 
 /*
- * Something else than the ticket, or what stood there before, was written into the word: by a device whose process had this
- * slot before, was declared dead and lives. Perhaps over the ticket, which then never shows. Asking the device is slow, and
- * this never happens.
+ * Something else than the ticket, or what stood there before, was written into the word: by a device whose process had
+ * this slot before, was declared dead and lives. Perhaps over the ticket, which then never shows. Asking the device is
+ * slow, and this never happens.
  */
 static COLD bool ask_device(struct looking *looking)
 {
@@ -316,8 +316,8 @@ static struct acks_run next_run(struct sluice_message **message, uint32_t word)
 }
 
 /*
- * Tells others what the ticket is worth. What finds no free entry is left to this consumer. A producer that sleeps has not
- * counted on an acknowledgement: from now on it looks for one.
+ * Tells others what the ticket is worth. What finds no free entry is left to this consumer. A producer that sleeps has
+ * not counted on an acknowledgement: from now on it looks for one.
  */
 static void announce(struct cuda *cuda, struct cuda_group *group)
 {

@@ -190,9 +190,9 @@ struct layout_aside {
 static_assert(sizeof(struct layout_aside) == 64, "aside");
 
 /*
- * Messages in a row of one lane that their consumer released behind a GPU's work: done with once the GPU has written the
- * ticket into the word. The consumer, all of it: `ticket` 0 before the rest and last, release; others: acquire, first and
- * again after the rest.
+ * Messages in a row of one lane that their consumer released behind a GPU's work: done with once the GPU has written
+ * the ticket into the word. The consumer, all of it: `ticket` 0 before the rest and last, release; others: acquire,
+ * first and again after the rest.
  */
 struct layout_ack {
 	uint64_t ticket;   /* what the GPU writes; never used twice; 0: no entry */
@@ -478,8 +478,8 @@ static inline uint32_t layout_cursor_incarnation(uint64_t word)
 }
 
 /*
- * What a GPU writes when it is done with a message: 47 bits number, 17 bits incarnation of the consumer's slot, never 0. So a
- * write that is late, of a former holder of the slot, acknowledges nothing of its next one.
+ * What a GPU writes when it is done with a message: 47 bits number, 17 bits incarnation of the consumer's slot, never 0.
+ * So a write that is late, of a former holder of the slot, acknowledges nothing of its next one.
  */
 #define LAYOUT_TICKET_BITS 47
 

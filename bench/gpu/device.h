@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmark asks of the CUDA driver itself, opened at run time like the library's: a stream, memory, copies that do
- * not come from Sluice, a kernel. A call that fails ends the program with its name.
+ * What the benchmark asks of the CUDA driver itself, opened at run time like the library's: a stream, memory, copies
+ * that do not come from Sluice, a kernel. A call that fails ends the program with its name.
  */
 #ifndef BENCH_GPU_DEVICE_H
 #define BENCH_GPU_DEVICE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sluice-bench-gpu: from the lane to the device, beside what the driver does from memory of its own. Needs a device, and no
- * library but Sluice's: see docs/benchmarks.md. Each time is that of one submission and the wait for its end; what is compared
- * is measured in turns.
+ * sluice-bench-gpu: from the lane to the device, beside what the driver does from memory of its own. Needs a device,
+ * and no library but Sluice's: see docs/benchmarks.md. Each time is that of one submission and the wait for its end;
+ * what is compared is measured in turns.
  */
 #include <stdatomic.h>
 #include <stdio.h>

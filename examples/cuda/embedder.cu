@@ -53,8 +53,8 @@ static __device__ float sum_of_block(float own)
 }
 
 /*
- * Each token is read once, by one thread, and checked there: it may come over the bus, and its writer could change it between
- * the check and the use.
+ * Each token is read once, by one thread, and checked there: it may come over the bus, and its writer could change it
+ * between the check and the use.
  */
 static __global__ void embed(const float *table, uint32_t vocabulary, uint32_t dimensions, const int32_t *ids,
 	const int32_t *lengths, int64_t seq, float *embeddings, int *wrong)

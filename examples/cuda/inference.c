@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inference on a GPU: receives token batches (common/batch.h), has the device read the tokens out of the producers' memory,
- * uploaded or in place, embeds every text there and gives each batch back when the device has come so far. The CPU neither
- * copies the tokens nor waits for a copy. Every embedding is compared with what the CPU makes of the same tokens.
+ * Inference on a GPU: receives token batches (common/batch.h), has the device read the tokens out of the producers'
+ * memory, uploaded or in place, embeds every text there and gives each batch back when the device has come so far. The
+ * CPU neither copies the tokens nor waits for a copy. Every embedding is compared with what the CPU makes of the same
+ * tokens.
  */
 #include <argp.h>
 #include <errno.h>

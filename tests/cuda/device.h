@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tests do with the driver themselves: contexts, streams that wait, memory of the device. Each call must succeed. */
+/*
+ * What tests do with the driver themselves: contexts, streams that wait, memory of the device. Each call must succeed.
+ */
 #ifndef TEST_CUDA_DEVICE_H
 #define TEST_CUDA_DEVICE_H
 

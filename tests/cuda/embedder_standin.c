@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The example's embedder without a GPU: the stand-in driver has the CPU do it in stream order, out of the same addresses. */
+/*
+ * The example's embedder without a GPU: the stand-in driver has the CPU do it in stream order, out of the same
+ * addresses.
+ */
 #include "../../examples/cuda/embedder.h"
 
 #include <stdatomic.h>

@@ -329,7 +329,9 @@ static bool somebody_sleeps(uint32_t role)
 	return found;
 }
 
-/* A producer that went to sleep before anything was released behind a stream, while the consumer makes no more calls. */
+/*
+ * A producer that went to sleep before anything was released behind a stream, while the consumer makes no more calls.
+ */
 static void a_sleeping_producer_finds_room_by_itself(void)
 {
 	struct meeting *meeting = shared_memory(sizeof *meeting);
