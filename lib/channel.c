@@ -277,6 +277,8 @@ static int enter(struct channel *channel)
 	/* Whatever the slot's last holder left, in either role. */
 	doorbell_disarm(doorbell_of(channel->control->bells, sleep_map(channel, SLUICE_ROLE_PRODUCER), channel->slot));
 	doorbell_disarm(doorbell_of(channel->control->bells, sleep_map(channel, SLUICE_ROLE_CONSUMER), channel->slot));
+	/* Q2: as in acks_withdraw, of all entries of whoever had the slot */
+	atomic_and_full(&channel->control->acknowledging.words[slot / 64], ~(UINT64_C(1) << (slot % 64)));
 	if (channel->role == SLUICE_ROLE_CONSUMER)
 		memset(&channel->control->consumers[slot], 0, sizeof channel->control->consumers[slot]);
 	channel->incarnation = roster_enter(&channel->control->members[slot], channel->role);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/param.h>
 
+#include "acks.h"
 #include "atomic.h"
 #include "clock.h"
 #include "course.h"
@@ -19,6 +20,23 @@
 
 /* ---- waiting ---- */
 
+/* What GPUs have acknowledged of other consumers' messages, whose own calls may be long in coming. */
+static COLD void collect_acknowledged(struct sluice_consumer *consumer)
+{
+	struct layout_control *control = consumer->channel.control;
+	bool abandoned = false;
+	for (uint32_t i = 0; i < consumer->lane_count; i++) {
+		struct consumer_lane *lane = consumer->lanes[i];
+		if (acks_collect(control, lane->key, lane->claims, lane->reader.depth) == 0)
+			continue;
+		atomic_fence_after_rmw(); /* D3: K2 before, the looks for sleepers after, pairs with D2 in doorbell_arm */
+		consumer_wake_producer(consumer, lane->key.slot % LAYOUT_SLOTS);
+		abandoned |= lane_table_is_abandoned(control, lane->key);
+	}
+	if (abandoned)
+		doorbell_ring_all(control->bells, &control->sleeping_consumers);
+}
+
 /* What a consumer does for the channel now and then. */
 static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 {
@@ -31,6 +49,8 @@ static void look_after_others(struct sluice_consumer *consumer, uint64_t now_ns)
 	for (uint32_t i = 0; i < consumer->lane_count; i++)
 		if (consumer_lane_has_returned(consumer->lanes[i]))
 			consumer_rescan(consumer);
+	if (UNLIKELY(acks_exist(channel->control)))
+		collect_acknowledged(consumer);
 	if (channel->config.take_back_ns == 0)
 		return;
 	struct lane_table table = channel_lane_table(channel);
@@ -83,6 +103,7 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 			continue;
 		}
 		stats_add(&consumer->page->sleeps, 1);
+		waiter->nap_ns = consumer_nap_ns(consumer);
 		result = peers_sleep(&consumer->channel, consumer->channel.bell, waiter);
 		if (result != 0)
 			return result;
@@ -183,6 +204,7 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 				return LOOK_TAKEN;
 			continue;
 		}
+		waiter->nap_ns = consumer_nap_ns(consumer);
 		if (peers_sleep(&consumer->channel, consumer->channel.bell, waiter) != 0)
 			return LOOK_NOTHING; /* over, or interrupted: what there is so far is an answer */
 		look_after_others(consumer, waiter->now_ns);
@@ -525,13 +547,13 @@ int sluice_consumer_open(
 	return 0;
 }
 
-/* Gives back what is held, for others to take. */
-static void give_back(struct sluice_consumer *consumer)
+/* Gives back what is held, or what leaves, for others to take. */
+static void give_back(struct sluice_consumer *consumer, enum message_state state)
 {
 	bool returned = false;
 	for (uint32_t i = 0; i < consumer->pool.count; i++) {
 		struct sluice_message *message = consumer->pool.messages[i];
-		if (message_state(message) != MESSAGE_HELD)
+		if (message_state(message) != state)
 			continue;
 		if (!message->held.lane->broadcast)
 			returned |= claims_return(message->held.claim, message->held.claimed, true);
@@ -553,12 +575,33 @@ int sluice_consumer_close(struct sluice_consumer *consumer)
 	if (error != 0)
 		return error;
 	handle_tell_if_watched(&consumer->handle, HANDLE_CLOSES);
-	give_back(consumer);
+	if (consumer->attachment != NULL)
+		consumer->attachment->closing(consumer->attachment);
+	give_back(consumer, MESSAGE_HELD);
 	consumer_depart_lanes(consumer);
 	consumer_forget_lanes(consumer);
 	error = channel_leave(&consumer->channel, true);
 	handle_retire(&consumer->handle);
 	return error;
+}
+
+/* ---- messages that leave ---- */
+
+void consumer_finish_leaving(struct sluice_message *message)
+{
+	/* Who else saw the acknowledgement may have released it already: -ESTALE is as good. */
+	(void)release_properly(message);
+}
+
+void consumer_return_leaving(struct sluice_consumer *consumer)
+{
+	if (consumer->channel.config.mode == SLUICE_QUEUE) {
+		give_back(consumer, MESSAGE_LEAVING);
+		return;
+	}
+	for (uint32_t i = 0; i < consumer->pool.count; i++)
+		if (message_state(consumer->pool.messages[i]) == MESSAGE_LEAVING)
+			consumer_finish_leaving(consumer->pool.messages[i]);
 }
 
 /* ---- for a poller, which sleeps in a consumer's place ---- */

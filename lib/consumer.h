@@ -18,6 +18,23 @@
 #include "spin.h"
 #include "stats.h"
 
+/*
+ * Somebody above, to whom it matters which lanes a consumer has mapped, and who keeps messages that leave. All calls
+ * are made in the consumer's thread.
+ */
+struct consumer_attachment {
+	/* A lane was mapped; `lane->attachment`, NULL by then, is the attachment's to use. */
+	void (*mapped)(struct consumer_attachment *attachment, struct consumer_lane *lane);
+	/* It will be unmapped next. No message of it is held or leaves. */
+	void (*unmapping)(struct consumer_attachment *attachment, struct consumer_lane *lane);
+	/* Releases those that are done with. */
+	void (*collect)(struct consumer_attachment *attachment);
+	/* How long the consumer may sleep before it does that again; 0: as long as any sleeper. */
+	uint64_t (*nap_ns)(struct consumer_attachment *attachment);
+	/* The consumer closes: nothing may be left of all this. The attachment is not called any more. */
+	void (*closing)(struct consumer_attachment *attachment);
+};
+
 struct sluice_consumer {
 	struct handle handle;
 	struct message_pool pool; /* outlives close: see message_pool */
@@ -50,6 +67,7 @@ struct sluice_consumer {
 	bool ordered;
 	bool has_fault;
 	struct sluice_fault fault;
+	struct consumer_attachment *attachment; /* or NULL */
 };
 
 /* The budget of a call that takes one message, whatever it is; that of a batch is always less. */
@@ -69,6 +87,18 @@ void consumer_look_after(struct sluice_consumer *consumer, uint64_t now_ns);
 
 /* Wakes another consumer: this one may have been woken for a message that it is not going to take. */
 void consumer_leave_to_others(struct sluice_consumer *consumer);
+
+/* Releases a message that leaves, as sluice_release would. Any thread, one at a time. */
+void consumer_finish_leaving(struct sluice_message *message);
+
+/* Gives messages that leave back for others to take; of a broadcast, releases them. */
+void consumer_return_leaving(struct sluice_consumer *consumer);
+
+/* How long it may sleep at most, since what an attachment waits for wakes nobody; 0: as long as any sleeper. */
+static inline uint64_t consumer_nap_ns(struct sluice_consumer *consumer)
+{
+	return consumer->attachment != NULL ? consumer->attachment->nap_ns(consumer->attachment) : 0;
+}
 
 /* ---- consumer_lanes.c ---- */
 

@@ -70,6 +70,7 @@ int consumer_lane_attach(struct consumer_lane *lane, const struct channel *chann
 	lane->claimed_first = claims_first(lane->owner);
 	lane->member = &channel->control->members[key.slot % LAYOUT_SLOTS].word;
 	lane->member_there = layout_member_word(key.incarnation, SLUICE_ROLE_PRODUCER, LAYOUT_MEMBER_ALIVE);
+	lane->attachment = NULL;
 	lane->fed = UINT64_MAX;
 	lane->broadcast = channel->config.mode == SLUICE_BROADCAST;
 	lane->schemas_loaded = 0;

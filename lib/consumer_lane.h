@@ -57,6 +57,7 @@ struct consumer_lane {
 	uint64_t bytes;             /* its payload */
 	bool repeated;              /* it was delivered before, to somebody who died with it */
 	struct recover_watch watch; /* for messages held too long */
+	void *attachment;           /* of the consumer's attachment, if it has one */
 };
 
 /* What is wrong with a lane, for sluice_consumer_fault. */

@@ -56,7 +56,8 @@ static bool holds_messages_of(const struct sluice_consumer *consumer, const stru
 {
 	for (uint32_t i = 0; i < consumer->pool.count; i++) {
 		const struct sluice_message *message = consumer->pool.messages[i];
-		if (message_state(message) == MESSAGE_HELD && message->held.lane == lane)
+		enum message_state state = message_state(message);
+		if ((state == MESSAGE_HELD || state == MESSAGE_LEAVING) && message->held.lane == lane)
 			return true;
 	}
 	return false;
@@ -70,6 +71,8 @@ static bool drop_gone_lanes(struct sluice_consumer *consumer)
 		struct consumer_lane *lane = consumer->lanes[i];
 		bool gone = !lane_table_has(consumer->channel.control, lane->key);
 		if (gone && !holds_messages_of(consumer, lane)) {
+			if (consumer->attachment != NULL)
+				consumer->attachment->unmapping(consumer->attachment, lane);
 			consumer_lane_detach(lane);
 			consumer->lanes[i] = consumer->lanes[--consumer->lane_count];
 			consumer->lanes[consumer->lane_count] = lane;
@@ -144,6 +147,8 @@ static int attach_lane(struct sluice_consumer *consumer, uint32_t index, struct 
 		consumer_begin_turn(consumer); /* the first one's turn is no longer that of a lone lane */
 	if ((consumer->flags & SLUICE_PREFAULT) != 0)
 		prefault(&lane->objects);
+	if (consumer->attachment != NULL)
+		consumer->attachment->mapped(consumer->attachment, lane);
 	if (lane->broadcast) /* its producer waited for us to look; the cursor's move ended with a full fence, D3 */
 		consumer_wake_producer(consumer, key.slot);
 	return 1;

@@ -195,8 +195,15 @@ static void allow_at_once(struct sluice_consumer *consumer)
 	consumer->at_once_until = (most < consumer->turn_until ? most : consumer->turn_until) - 1;
 }
 
+static void collect_leaving(struct sluice_consumer *consumer)
+{
+	if (UNLIKELY(consumer->attachment != NULL))
+		consumer->attachment->collect(consumer->attachment);
+}
+
 static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
+	collect_leaving(consumer);
 	if (UNLIKELY(consumer->pending_error != 0)) {
 		int error = consumer->pending_error;
 		consumer->pending_error = 0;
@@ -315,6 +322,7 @@ static int peek(struct sluice_consumer *consumer)
 
 int consumer_peek(struct sluice_consumer *consumer)
 {
+	collect_leaving(consumer);
 	int result = peek(consumer);
 	allow_at_once(consumer);
 	return result;

@@ -24,7 +24,7 @@
 #include <sluice/tensor.h>
 
 #define LAYOUT_MAGIC   UINT64_C(0x0a454349554c5389) /* bytes 89 "SLUICE" 0a: not text, and line-end damage shows */
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 #define LAYOUT_LINE         128 /* spacing of words of different writers, bytes */
 #define LAYOUT_SLOTS        SLUICE_MAX_MEMBERS
@@ -189,6 +189,22 @@ struct layout_aside {
 };
 static_assert(sizeof(struct layout_aside) == 64, "aside");
 
+/*
+ * Messages in a row of one lane that their consumer released behind a GPU's work: done with once the GPU has written
+ * the ticket into the word. The consumer, all of it: `ticket` 0 before the rest and last, release; others: acquire,
+ * first and again after the rest.
+ */
+struct layout_ack {
+	uint64_t ticket;   /* what the GPU writes; never used twice; 0: no entry */
+	uint64_t sequence; /* of the first message */
+	uint64_t claim;    /* the word by which it is held; those that follow are held by the same but for the lap */
+	uint32_t lane_slot;
+	uint32_t lane_incarnation;
+	uint32_t count; /* of messages */
+	uint32_t word;  /* index into `words` */
+};
+static_assert(sizeof(struct layout_ack) == 40, "ack");
+
 /* What one consumer writes and others only read. */
 struct layout_consumer_page {
 	uint64_t received_messages; /* this and the next four: the consumer's thread, relaxed; the tool */
@@ -200,16 +216,22 @@ struct layout_consumer_page {
 	uint64_t reserved1[15];
 	struct layout_histogram queue_wait; /* any thread of the consumer's process, atomic add; the tool */
 	struct layout_histogram hold_time;  /* likewise */
-	uint64_t acknowledgements
-		[LAYOUT_ACKS]; /* a GPU, numbers of messages; the consumer and producers short of room */
-	uint64_t reserved2[416];
+	/* On lines of their own, because a device writes there. */
+	uint64_t words[LAYOUT_ACKS]; /* a GPU, tickets; the consumer, producers short of room and recoverers, acquire */
+	uint64_t pending; /* bit map of `acks` in use: the consumer's process, full or and and; others, acquire */
+	uint64_t reserved2[15];
+	struct layout_ack acks[LAYOUT_ACKS];
+	uint64_t reserved3[80];
 };
+static_assert(offsetof(struct layout_consumer_page, words) == 0x1100, "words");
+static_assert(offsetof(struct layout_consumer_page, pending) == 0x1300, "pending");
+static_assert(offsetof(struct layout_consumer_page, acks) == 0x1380, "acks");
 static_assert(sizeof(struct layout_consumer_page) == 8192, "consumer page");
 
 /*
  * 0x0000 header · 0x0040 config · 0x0100 epochs · 0x0180 ticket · 0x0200 sleeping consumers · 0x0280 sleeping producers ·
- * 0x0300 active consumers · 0x0380 aside count · 0x0400 lane table · 0x0c00 aside ring · 0x2000 roster · 0x6000 bells ·
- * 0xa000 consumer pages · 0x10a000 end
+ * 0x0300 active consumers · 0x0380 aside count · 0x0400 lane table · 0x0c00 aside ring · 0x1400 acknowledging ·
+ * 0x2000 roster · 0x6000 bells · 0xa000 consumer pages · 0x10a000 end
  */
 struct layout_control {
 	struct layout_header header;
@@ -223,7 +245,8 @@ struct layout_control {
 	struct layout_word aside_count;            /* whoever sets a message aside, add */
 	struct layout_lane_entry lanes[LAYOUT_LANES];
 	struct layout_aside aside[LAYOUT_ASIDE];
-	uint64_t reserved1[384];
+	struct layout_slot_map acknowledging; /* the consumer sets and clears; producers short of room and others */
+	uint64_t reserved1[368];
 	struct layout_member members[LAYOUT_SLOTS];
 	struct layout_bell bells[LAYOUT_SLOTS];
 	struct layout_consumer_page consumers[LAYOUT_SLOTS];
@@ -237,6 +260,7 @@ static_assert(offsetof(struct layout_control, active_consumers) == 0x300, "activ
 static_assert(offsetof(struct layout_control, aside_count) == 0x380, "aside count");
 static_assert(offsetof(struct layout_control, lanes) == 0x400, "lanes");
 static_assert(offsetof(struct layout_control, aside) == 0xc00, "aside");
+static_assert(offsetof(struct layout_control, acknowledging) == 0x1400, "acknowledging");
 static_assert(offsetof(struct layout_control, members) == 0x2000, "members");
 static_assert(offsetof(struct layout_control, bells) == 0x6000, "bells");
 static_assert(offsetof(struct layout_control, consumers) == 0xa000, "consumers");
@@ -451,6 +475,28 @@ static inline uint64_t layout_cursor_sequence(uint64_t word)
 static inline uint32_t layout_cursor_incarnation(uint64_t word)
 {
 	return (uint32_t)(word >> LAYOUT_CURSOR_BITS);
+}
+
+/*
+ * What a GPU writes when it is done with a message: 47 bits number, 17 bits incarnation of the consumer's slot, never 0.
+ * So a write that is late, of a former holder of the slot, acknowledges nothing of its next one.
+ */
+#define LAYOUT_TICKET_BITS 47
+
+static inline uint64_t layout_ticket_encode(uint64_t number, uint32_t incarnation)
+{
+	return (number & ((UINT64_C(1) << LAYOUT_TICKET_BITS) - 1)) | (uint64_t)(incarnation & LAYOUT_INCARNATION_MASK)
+									      << LAYOUT_TICKET_BITS;
+}
+
+static inline uint64_t layout_ticket_number(uint64_t word)
+{
+	return word & ((UINT64_C(1) << LAYOUT_TICKET_BITS) - 1);
+}
+
+static inline uint32_t layout_ticket_incarnation(uint64_t word)
+{
+	return (uint32_t)(word >> LAYOUT_TICKET_BITS);
 }
 
 /* ---- sizes ---- */

@@ -9,7 +9,8 @@
 
 static bool is_live(const struct sluice_message *message)
 {
-	return message != NULL && message_state(message) != MESSAGE_NONE;
+	enum message_state state = message != NULL ? message_state(message) : MESSAGE_NONE;
+	return state == MESSAGE_HELD || state == MESSAGE_RESERVED;
 }
 
 static bool is_reserved(const struct sluice_message *message)

@@ -12,7 +12,12 @@
 #include "lane.h"
 #include "layout.h"
 
-enum message_state { MESSAGE_NONE = 0, MESSAGE_RESERVED = 1, MESSAGE_HELD = 2 };
+enum message_state {
+	MESSAGE_NONE = 0,
+	MESSAGE_RESERVED = 1,
+	MESSAGE_HELD = 2,
+	MESSAGE_LEAVING = 3 /* released behind a device's work: held until that is done, and no more the caller's */
+};
 
 struct consumer_lane;
 
@@ -48,6 +53,7 @@ struct sluice_message {
 		int64_t first[SLUICE_MAX_TENSORS];    /* first dimensions as reserved */
 		uint64_t offsets[SLUICE_MAX_TENSORS]; /* from the payload's start, bytes */
 	} reserved;
+	struct sluice_message *next_leaving; /* of those that leave together */
 };
 
 static inline enum message_state message_state(const struct sluice_message *message)

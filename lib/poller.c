@@ -45,6 +45,7 @@ struct sluice_poller {
 	bool readable; /* the descriptor is, by this poller's own doing */
 	struct spin spin;
 	uint64_t longest_sleep_ns;
+	uint64_t tick_ns;        /* of the sleep that it is in: shorter if an entry waits for what does not ring */
 	struct sampler liveness; /* when a poller that always finds something looks after others */
 };
 
@@ -146,6 +147,17 @@ static void look_after_others(struct sluice_poller *poller, uint64_t now_ns)
 			poller_entry_look_after(poller->entries[slot], now_ns);
 }
 
+/* How long entries that found nothing may sleep. */
+static uint64_t shortest_sleep(const struct sluice_poller *poller)
+{
+	uint64_t shortest_ns = poller->longest_sleep_ns;
+	for (uint32_t slot = 0; slot < poller->slots; slot++) {
+		uint64_t nap_ns = poller->entries[slot] != NULL ? poller_entry_nap_ns(poller->entries[slot]) : 0;
+		shortest_ns = nap_ns != 0 && nap_ns < shortest_ns ? nap_ns : shortest_ns;
+	}
+	return shortest_ns;
+}
+
 /* Goes to sleep unless something is ready after all. Returns how many events, or a negative errno; 0: it is asleep. */
 static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event *events, uint32_t max)
 {
@@ -163,6 +175,7 @@ static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event 
 	for (uint32_t slot = 0; slot < poller->slots; slot++)
 		if (poller->entries[slot] != NULL)
 			poller_entry_before_sleep(poller->entries[slot]);
+	poller->tick_ns = shortest_sleep(poller);
 	struct poller_watch watch = {
 		.words = poller->words,
 		.slots = poller->slots,
@@ -171,7 +184,7 @@ static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event 
 		.control = &poller->control,
 		.control_value = poller->control,
 		.use_fd = poller->fd_used,
-		.tick_ns = poller->longest_sleep_ns,
+		.tick_ns = poller->tick_ns,
 	};
 	return backend->watch(poller->sleeper, &watch);
 }
@@ -188,7 +201,7 @@ static uint64_t sleep_ns(const struct sluice_poller *poller, struct waiter *wait
 {
 	uint64_t left_ns = deadline_left_ns(&waiter->deadline, clock_monotonic_ns());
 	waiter->sleeps++;
-	return left_ns < poller->longest_sleep_ns ? left_ns : poller->longest_sleep_ns;
+	return left_ns < poller->tick_ns ? left_ns : poller->tick_ns;
 }
 
 /* The wait. What it returns with it leaves to its caller: whether to stay asleep. */

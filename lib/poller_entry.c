@@ -97,6 +97,13 @@ void poller_entry_arm(struct poller_entry *entry)
 	entry->armed = true;
 }
 
+uint64_t poller_entry_nap_ns(const struct poller_entry *entry)
+{
+	if (entry->closed)
+		return 0;
+	return entry->consumer != NULL ? consumer_nap_ns(entry->consumer) : producer_nap_ns(entry->producer);
+}
+
 void poller_entry_before_sleep(struct poller_entry *entry)
 {
 	if (entry->closed)

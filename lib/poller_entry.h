@@ -37,6 +37,9 @@ bool poller_entry_look(struct poller_entry *entry, struct sluice_poller_event *r
 /* Arms the bell: look again afterwards. */
 void poller_entry_arm(struct poller_entry *entry);
 
+/* How long a sleep may last at most, since not everything that is waited for rings; 0: as long as any. After arming. */
+uint64_t poller_entry_nap_ns(const struct poller_entry *entry);
+
 /* What is done when that look found nothing, before a sleep. */
 void poller_entry_before_sleep(struct poller_entry *entry);
 

@@ -202,13 +202,14 @@ static int watch_by_helpers(struct thread_sleeper *sleeper, const struct poller_
 	int error = 0;
 	bool changed = sleeper->helper_count == 0 || watch->version != sleeper->version;
 	pthread_mutex_lock(&sleeper->mutex);
+	bool other_tick = watch->tick_ns != sleeper->tick_ns;
 	sleeper->tick_ns = watch->tick_ns;
 	if (changed)
 		error = list_words(sleeper, watch);
 	while (error == 0 && (sleeper->helper_count == 0 || sleeper->helper_count * CHUNK < sleeper->count))
 		error = add_helper(sleeper);
 	for (uint32_t i = 0; i < sleeper->helper_count && error == 0; i++)
-		if (changed || sleeper->helpers[i]->resting)
+		if (changed || sleeper->helpers[i]->resting || (i == 0 && other_tick))
 			ask(sleeper->helpers[i]);
 	if (error == 0)
 		sleeper->version = watch->version;

@@ -38,7 +38,7 @@
 #define SUBMISSIONS 64
 
 /* What completions are known by, beside the words' ids, which are larger. */
-enum { ID_CONTROL = 1, ID_TICK = 2 };
+enum { ID_CONTROL = 1, ID_TICK = 2, ID_NAP = 3 };
 
 struct uring_sleeper {
 	struct poller_sleeper base;
@@ -50,7 +50,10 @@ struct uring_sleeper {
 	uint32_t slots;
 	bool waits_for_control;
 	bool waits_for_tick;
-	struct __kernel_timespec tick; /* the kernel reads it when the request is submitted */
+	uint64_t tick_ns;              /* of the tick that is waited for */
+	bool waits_for_nap;            /* a tick that is sooner than that one */
+	struct __kernel_timespec tick; /* the kernel reads them when the requests are submitted */
+	struct __kernel_timespec nap;
 };
 
 static struct uring_sleeper *uring_of(struct poller_sleeper *sleeper)
@@ -76,6 +79,7 @@ static void close_ring(struct uring_sleeper *sleeper)
 	sleeper->tells = false;
 	sleeper->waits_for_control = false;
 	sleeper->waits_for_tick = false;
+	sleeper->waits_for_nap = false;
 	if (sleeper->slots != 0)
 		memset(sleeper->waits, 0, sleeper->slots * sizeof *sleeper->waits);
 }
@@ -115,6 +119,8 @@ static void note_completion(struct uring_sleeper *sleeper, uint64_t id)
 		sleeper->waits_for_control = false;
 	else if (id == ID_TICK)
 		sleeper->waits_for_tick = false;
+	else if (id == ID_NAP)
+		sleeper->waits_for_nap = false;
 	else if (index < sleeper->slots && sleeper->waits[index] == id)
 		sleeper->waits[index] = 0;
 }
@@ -209,19 +215,32 @@ static int wait_for_words(struct uring_sleeper *sleeper, const struct poller_wat
 	return wait_for_word(sleeper, watch->control, watch->control_value, ID_CONTROL);
 }
 
+static int wait_for_time(struct uring_sleeper *sleeper, struct __kernel_timespec *time, uint64_t id)
+{
+	int error = 0;
+	struct io_uring_sqe *request = next_request(sleeper, id, &error);
+	if (request == NULL)
+		return error;
+	io_uring_prep_timeout(request, time, 0, 0);
+	request->user_data = id;
+	return 0;
+}
+
+/* One that is waited for already will do, unless a sooner one is wanted now. */
 static int wait_for_tick(struct uring_sleeper *sleeper, uint64_t tick_ns)
 {
 	int error = 0;
-	if (sleeper->waits_for_tick)
-		return 0;
-	struct io_uring_sqe *request = next_request(sleeper, ID_TICK, &error);
-	if (request == NULL)
-		return error;
-	sleeper->tick = time_of(tick_ns);
-	io_uring_prep_timeout(request, &sleeper->tick, 0, 0);
-	request->user_data = ID_TICK;
-	sleeper->waits_for_tick = true;
-	return 0;
+	if (!sleeper->waits_for_tick) {
+		sleeper->tick = time_of(tick_ns);
+		error = wait_for_time(sleeper, &sleeper->tick, ID_TICK);
+		sleeper->waits_for_tick = error == 0;
+		sleeper->tick_ns = tick_ns;
+	} else if (tick_ns < sleeper->tick_ns && !sleeper->waits_for_nap) {
+		sleeper->nap = time_of(tick_ns);
+		error = wait_for_time(sleeper, &sleeper->nap, ID_NAP);
+		sleeper->waits_for_nap = error == 0;
+	}
+	return error;
 }
 
 static int fit(struct uring_sleeper *sleeper, uint32_t slots)

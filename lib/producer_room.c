@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "acks.h"
 #include "atomic.h"
 #include "claims.h"
 #include "clock.h"
@@ -112,11 +113,32 @@ bool producer_reclaim(struct sluice_producer *producer)
 	return producer->broadcast ? reclaim_broadcast(producer) : reclaim_queue(producer);
 }
 
+static struct lane_key own_key(const struct sluice_producer *producer)
+{
+	return (struct lane_key){producer->channel.slot, producer->channel.incarnation};
+}
+
+/* Releases what GPUs are done with, and takes it back; true if that was anything. */
+static COLD bool reclaim_acknowledged(struct sluice_producer *producer)
+{
+	struct layout_control *control = producer->channel.control;
+	uint32_t released = acks_collect(control, own_key(producer), producer->claims, producer->writer.depth);
+	return released != 0 && producer_reclaim(producer);
+}
+
 bool producer_find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room)
 {
 	if (LIKELY(lane_writer_find_room(&producer->writer, bytes, ret_room)))
 		return true;
-	return producer_reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room);
+	if (producer_reclaim(producer) && lane_writer_find_room(&producer->writer, bytes, ret_room))
+		return true;
+	return UNLIKELY(acks_exist(producer->channel.control)) && reclaim_acknowledged(producer) &&
+	       lane_writer_find_room(&producer->writer, bytes, ret_room);
+}
+
+uint64_t producer_nap_ns(const struct sluice_producer *producer)
+{
+	return acks_wait_for(producer->channel.control, own_key(producer)) ? ACKS_LOOK_NS : 0;
 }
 
 /* What a producer that waits does for the channel now and then: it may be waiting for the dead. */
@@ -220,6 +242,7 @@ int producer_wait_for_room(
 			continue;
 		}
 		producer_before_sleep(producer);
+		waiter.nap_ns = producer_nap_ns(producer);
 		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
 		if (error != 0)
 			return error == -ETIMEDOUT && producer_find_room(producer, bytes, ret_room) ? 0 : error;

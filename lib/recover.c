@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "acks.h"
 #include "atomic.h"
 #include "claims.h"
 #include "clock.h"
@@ -126,6 +127,8 @@ static void give_back_queue(const struct lane_table *table, struct lane_key lane
 	struct lane_reader reader;
 	lane_reader_start(&reader, objects->data.base, &objects->geometry);
 	struct layout_claims *claims = objects->claims.base;
+	/* What it released behind a GPU's work that was done before it died is released, and not delivered again. */
+	acks_collect_from(table->control, dead, lane, claims, reader.depth);
 	for (uint64_t i = 0; i < reader.depth; i++) {
 		/* C2: as in peek_queue; the dead can claim nothing new */
 		uint64_t word = atomic_load_acquire(&claims->u.claims[i]);

@@ -30,11 +30,12 @@ enum waiter_next waiter_step(struct waiter *waiter)
 
 uint64_t waiter_sleep_ns(struct waiter *waiter)
 {
-	waiter->spin_end = 0;
 	waiter->sleeps++;
 	waiter->now_ns = clock_monotonic_ns();
+	waiter->spin_end = waiter->nap_ns != 0 ? waiter->now_ns : 0;
 	if (waiter->began_ns == 0)
 		waiter->began_ns = waiter->now_ns;
 	uint64_t left_ns = deadline_left_ns(&waiter->deadline, waiter->now_ns);
-	return left_ns < WAITER_LONGEST_SLEEP_NS ? left_ns : WAITER_LONGEST_SLEEP_NS;
+	uint64_t longest_ns = waiter->nap_ns != 0 ? waiter->nap_ns : WAITER_LONGEST_SLEEP_NS;
+	return left_ns < longest_ns ? left_ns : longest_ns;
 }

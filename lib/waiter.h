@@ -17,6 +17,7 @@ struct waiter {
 	uint64_t spin_end; /* CLOCK_MONOTONIC; 0 before the first look */
 	uint64_t
 		began_ns; /* CLOCK_MONOTONIC when a step or sleep first read it, soon after the wait began; 0 until then */
+	uint64_t nap_ns; /* longest sleep, for who looks for something that wakes nobody; 0: WAITER_LONGEST_SLEEP_NS */
 	uint32_t steps;
 	uint32_t sleeps;
 	uint64_t now_ns; /* CLOCK_MONOTONIC if the last step or sleep read it, else 0 */
@@ -56,7 +57,9 @@ static inline void waiter_rest(void)
 /* What to do after a look that found nothing, or after a spin's looks. */
 enum waiter_next waiter_step(struct waiter *waiter);
 
-/* How long to sleep now, which it counts; 0 if the wait is over. Starts the spin after that sleep anew. */
+/*
+ * How long to sleep now, which it counts; 0 if the wait is over. Starts the spin after that sleep anew, unless it is a nap.
+ */
 uint64_t waiter_sleep_ns(struct waiter *waiter);
 
 #endif

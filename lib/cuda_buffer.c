@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory on the device, for programs without an allocator of their own. It outlives the attachment that it came from.
+ */
+#include "cuda.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct sluice_cuda_buffer {
+	struct cuda_driver *driver; /* kept */
+	uintptr_t address;
+	uint64_t bytes;
+	bool pooled; /* freed in stream order, as it was allocated */
+};
+
+static int allocate(struct sluice_cuda_buffer *buffer, cuda_stream stream, struct cuda_reason *reason)
+{
+	const struct cuda_driver *driver = buffer->driver;
+	unsigned long long address = 0;
+	int error = cuda_driver_check_stream(driver, stream, reason);
+	if (error != 0)
+		return error;
+	buffer->pooled = driver->pools;
+	int result = driver->pools ? driver->MemAllocAsync(&address, buffer->bytes, stream)
+				   : driver->MemAlloc(&address, buffer->bytes);
+	if (result != CUDA_SUCCESS)
+		return cuda_driver_explain(driver, driver->pools ? "cuMemAllocAsync" : "cuMemAlloc", result, reason);
+	buffer->address = (uintptr_t)address;
+	return 0;
+}
+
+int sluice_cuda_buffer_create(struct sluice_consumer *consumer, uint64_t bytes, struct CUstream_st *stream,
+	struct sluice_cuda_buffer **ret_buffer)
+{
+	struct cuda *cuda;
+	int error = bytes != 0 && ret_buffer != NULL ? cuda_check_consumer(consumer, &cuda) : -EINVAL;
+	if (error != 0)
+		return error;
+	struct sluice_cuda_buffer *buffer = calloc(1, sizeof *buffer);
+	if (buffer == NULL)
+		return -ENOMEM;
+	buffer->driver = cuda_driver_keep(cuda->driver);
+	buffer->bytes = bytes;
+	struct cuda_reason reason = {0};
+	bool pushed = false;
+	int result = cuda_driver_enter(buffer->driver, &pushed);
+	error = result != CUDA_SUCCESS ? cuda_driver_explain(buffer->driver, "cuCtxPushCurrent", result, &reason)
+				       : allocate(buffer, stream, &reason);
+	cuda_driver_leave(buffer->driver, pushed);
+	if (error != 0) {
+		cuda_driver_drop(buffer->driver);
+		free(buffer);
+		return cuda_note(cuda, &reason);
+	}
+	*ret_buffer = buffer;
+	return 0;
+}
+
+/* The stream is waited for where memory is not freed in its order. */
+static int release_memory(const struct sluice_cuda_buffer *buffer, cuda_stream stream)
+{
+	const struct cuda_driver *driver = buffer->driver;
+	struct cuda_reason reason;
+	int error = cuda_driver_check_stream(driver, stream, &reason);
+	/* A stream that may not be used is no reason to keep the memory: then the device is waited for. */
+	if (error != 0)
+		return driver->CtxSynchronize() == CUDA_SUCCESS && driver->MemFree(buffer->address) == CUDA_SUCCESS
+			       ? error
+			       : -EIO;
+	if (buffer->pooled)
+		return driver->MemFreeAsync(buffer->address, stream) == CUDA_SUCCESS ? 0 : -EIO;
+	error = driver->StreamSynchronize(stream) == CUDA_SUCCESS ? 0 : -EIO;
+	return driver->MemFree(buffer->address) == CUDA_SUCCESS ? error : -EIO;
+}
+
+int sluice_cuda_buffer_destroy(struct sluice_cuda_buffer *buffer, struct CUstream_st *stream)
+{
+	bool pushed = false;
+	if (buffer == NULL)
+		return 0;
+	/* In the child of a fork the driver must not be called, and the memory is the parent's. */
+	if (*buffer->driver->guard == 0)
+		return -ECHILD;
+	int error = cuda_driver_enter(buffer->driver, &pushed) == CUDA_SUCCESS ? release_memory(buffer, stream) : -EIO;
+	cuda_driver_leave(buffer->driver, pushed);
+	cuda_driver_drop(buffer->driver);
+	free(buffer);
+	return error;
+}
+
+uintptr_t sluice_cuda_buffer_address(const struct sluice_cuda_buffer *buffer)
+{
+	return buffer != NULL ? buffer->address : 0;
+}
+
+uint64_t sluice_cuda_buffer_bytes(const struct sluice_cuda_buffer *buffer)
+{
+	return buffer != NULL ? buffer->bytes : 0;
+}
+
+int sluice_cuda_buffer_device(const struct sluice_cuda_buffer *buffer)
+{
+	return buffer != NULL ? buffer->driver->device : 0;
+}
+
+/* ---- streams behind one another ---- */
+
+static int follow(const struct cuda_driver *driver, cuda_stream first, cuda_stream stream)
+{
+	struct cuda_reason reason;
+	cuda_event event;
+	int error = cuda_driver_check_stream(driver, first, &reason);
+	if (error == 0)
+		error = cuda_driver_check_stream(driver, stream, &reason);
+	if (error != 0)
+		return error;
+	if (driver->EventCreate(&event, CUDA_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
+		return -EIO;
+	bool done = driver->EventRecord(event, first) == CUDA_SUCCESS &&
+		    driver->StreamWaitEvent(stream, event, 0) == CUDA_SUCCESS;
+	(void)driver->EventDestroy(event); /* which lets it go when nobody waits for it any more */
+	return done ? 0 : -EIO;
+}
+
+int sluice_cuda_buffer_follow(
+	const struct sluice_cuda_buffer *buffer, struct CUstream_st *first, struct CUstream_st *stream)
+{
+	bool pushed = false;
+	if (buffer == NULL)
+		return -EINVAL;
+	if (*buffer->driver->guard == 0)
+		return -ECHILD;
+	if (first == stream)
+		return 0;
+	if (cuda_driver_enter(buffer->driver, &pushed) != CUDA_SUCCESS)
+		return -EIO;
+	int error = follow(buffer->driver, first, stream);
+	cuda_driver_leave(buffer->driver, pushed);
+	return error;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the stand-in's files share. */
+#ifndef TEST_CUDA_STANDIN_INSIDE_H
+#define TEST_CUDA_STANDIN_INSIDE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "standin.h"
+
+enum {
+	OK = 0,
+	INVALID_VALUE = 1,
+	OUT_OF_MEMORY = 2,
+	NOT_INITIALIZED = 3,
+	NO_DEVICE = 100,
+	INVALID_DEVICE = 101,
+	INVALID_CONTEXT = 201,
+	INVALID_HANDLE = 400,
+	NOT_READY = 600,
+	ILLEGAL_ADDRESS = 700,
+	ALREADY_REGISTERED = 712,
+	NOT_REGISTERED = 713,
+	NOT_SUPPORTED = 801
+};
+
+#define MOST_DEVICES 4
+
+typedef struct CUctx_st *context_handle;
+typedef struct CUstream_st *stream_handle;
+typedef struct CUevent_st *event_handle;
+typedef unsigned long long device_address;
+
+struct CUctx_st {
+	uint64_t magic;
+	int device;
+	unsigned retained; /* primary */
+	bool destroyed;
+	struct CUstream_st *legacy; /* the default stream */
+	struct CUstream_st *streams;
+};
+
+/* ---- standin.c ---- */
+
+/* What every entry point begins with: the result to return at once, or OK. */
+int standin_enter(const char *name);
+/* The same for those that need a context. */
+int standin_enter_context(const char *name, context_handle *ret_context);
+void standin_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
+bool standin_is_broken(void);
+extern pthread_mutex_t standin_mutex; /* of all state but what streams have for themselves */
+extern struct standin_counts standin_counts;
+int standin_attribute(int attribute);
+bool standin_is_strict(void);
+
+/* ---- standin_memory.c ---- */
+
+/* A registration that holds all of [memory, memory + bytes), none of it, or part of it. */
+enum standin_where { STANDIN_INSIDE, STANDIN_OUTSIDE, STANDIN_ACROSS };
+enum standin_where standin_registered(const void *memory, size_t bytes, bool for_writing);
+/* Where the host finds what the device knows by this address; NULL, and a violation, if it is nowhere. */
+void *standin_host_of(device_address address, size_t bytes);
+
+/* ---- standin_stream.c ---- */
+
+int standin_synchronize(context_handle context);
+void standin_end_streams(context_handle context);
+
+/* The entry points themselves, by name. */
+#define STANDIN_ENTRY_POINTS(X)                                                                                        \
+	X(cuInit, 2000)                                                                                                \
+	X(cuDriverGetVersion, 2020)                                                                                    \
+	X(cuGetErrorName, 6000)                                                                                        \
+	X(cuDeviceGetCount, 2000)                                                                                      \
+	X(cuDeviceGet, 2000)                                                                                           \
+	X(cuDeviceGetName, 2000)                                                                                       \
+	X(cuDeviceGetAttribute, 2000)                                                                                  \
+	X(cuDevicePrimaryCtxRetain, 7000)                                                                              \
+	X(cuDevicePrimaryCtxRelease, 11000)                                                                            \
+	X(cuCtxGetCurrent, 4000)                                                                                       \
+	X(cuCtxSetCurrent, 4000)                                                                                       \
+	X(cuCtxPushCurrent, 4000)                                                                                      \
+	X(cuCtxPopCurrent, 4000)                                                                                       \
+	X(cuCtxGetDevice, 2000)                                                                                        \
+	X(cuCtxSynchronize, 2000)                                                                                      \
+	X(cuCtxCreate, 3020)                                                                                           \
+	X(cuCtxDestroy, 4000)                                                                                          \
+	X(cuMemHostRegister, 6050)                                                                                     \
+	X(cuMemHostUnregister, 4000)                                                                                   \
+	X(cuMemHostGetDevicePointer, 3020)                                                                             \
+	X(cuMemcpyHtoDAsync, 3020)                                                                                     \
+	X(cuMemcpyDtoH, 3020)                                                                                          \
+	X(cuMemHostAlloc, 2020)                                                                                        \
+	X(cuMemFreeHost, 2000)                                                                                         \
+	X(cuMemAlloc, 3020)                                                                                            \
+	X(cuMemFree, 3020)                                                                                             \
+	X(cuMemAllocAsync, 11020)                                                                                      \
+	X(cuMemFreeAsync, 11020)                                                                                       \
+	X(cuStreamCreate, 2000)                                                                                        \
+	X(cuStreamDestroy, 4000)                                                                                       \
+	X(cuStreamGetCtx, 9020)                                                                                        \
+	X(cuStreamIsCapturing, 10000)                                                                                  \
+	X(cuStreamBeginCapture, 10010)                                                                                 \
+	X(cuStreamEndCapture, 10000)                                                                                   \
+	X(cuStreamSynchronize, 2000)                                                                                   \
+	X(cuStreamWaitEvent, 3020)                                                                                     \
+	X(cuStreamWriteValue64, 11070)                                                                                 \
+	X(cuLaunchHostFunc, 10000)                                                                                     \
+	X(cuEventCreate, 2000)                                                                                         \
+	X(cuEventRecord, 2000)                                                                                         \
+	X(cuEventQuery, 2000)                                                                                          \
+	X(cuEventDestroy, 4000)
+
+#endif
