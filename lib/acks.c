@@ -11,13 +11,23 @@ void acks_announce(
 {
 	struct layout_consumer_page *page = &control->consumers[slot];
 	struct layout_ack *ack = &page->acks[index];
+	const struct layout_ack filled = {
+		.ticket = ticket,
+		.sequence = run->sequence,
+		.claim = run->claim,
+		.lane_slot = run->lane.slot,
+		.lane_incarnation = run->lane.incarnation,
+		.count = run->count,
+		.word = run->word,
+	};
 	/* relaxed: published by Q1; after Q2, whose exchange keeps them behind it */
-	atomic_store_relaxed(&ack->sequence, run->sequence);                 /* relaxed: as said */
-	atomic_store_relaxed(&ack->claim, run->claim);                       /* relaxed: as said */
-	atomic_store_relaxed(&ack->lane_slot, run->lane.slot);               /* relaxed: as said */
-	atomic_store_relaxed(&ack->lane_incarnation, run->lane.incarnation); /* relaxed: as said */
-	atomic_store_relaxed(&ack->count, run->count);                       /* relaxed: as said */
-	atomic_store_relaxed(&ack->word, run->word);                         /* relaxed: as said */
+	atomic_store_relaxed(&ack->sequence, filled.sequence);                 /* relaxed: as said */
+	atomic_store_relaxed(&ack->claim, filled.claim);                       /* relaxed: as said */
+	atomic_store_relaxed(&ack->lane_slot, filled.lane_slot);               /* relaxed: as said */
+	atomic_store_relaxed(&ack->lane_incarnation, filled.lane_incarnation); /* relaxed: as said */
+	atomic_store_relaxed(&ack->count, filled.count);                       /* relaxed: as said */
+	atomic_store_relaxed(&ack->word, filled.word);                         /* relaxed: as said */
+	atomic_store_relaxed(&ack->seal, layout_ack_seal(&filled));            /* relaxed: as said */
 	/* Q1: announce, pairs with Q3 in load_entry; the consumer's own reads of the payload come before it too */
 	atomic_store_release(&ack->ticket, ticket);
 	atomic_or_full(
@@ -45,21 +55,32 @@ void acks_withdraw(struct layout_control *control, uint32_t slot, uint32_t index
 
 /* ---- everybody's side ---- */
 
-/* Copies an entry; false if there is none, or it changed meanwhile. */
-static bool load_entry(const struct layout_ack *ack, uint64_t *ret_ticket, struct acks_run *ret_run)
+/* Copies an entry; false if there is none, it changed meanwhile, or several wrote it. */
+static bool load_entry(const struct layout_ack *shared, uint64_t *ret_ticket, struct acks_run *ret_run)
 {
-	uint64_t ticket = atomic_load_acquire(&ack->ticket); /* Q3: pairs with Q1 in acks_announce */
-	if (ticket == 0)
+	struct layout_ack ack;
+	ack.ticket = atomic_load_acquire(&shared->ticket); /* Q3: pairs with Q1 in acks_announce */
+	if (ack.ticket == 0)
 		return false;
 	/* Q3: each before the second look at the ticket, pairs with Q2 in acks_withdraw */
-	ret_run->sequence = atomic_load_acquire(&ack->sequence);                 /* Q3: as said */
-	ret_run->claim = atomic_load_acquire(&ack->claim);                       /* Q3: as said */
-	ret_run->lane.slot = atomic_load_acquire(&ack->lane_slot);               /* Q3: as said */
-	ret_run->lane.incarnation = atomic_load_acquire(&ack->lane_incarnation); /* Q3: as said */
-	ret_run->count = atomic_load_acquire(&ack->count);                       /* Q3: as said */
-	ret_run->word = atomic_load_acquire(&ack->word);                         /* Q3: as said */
-	*ret_ticket = ticket;
-	return atomic_load_acquire(&ack->ticket) == ticket; /* Q3: as said */
+	ack.sequence = atomic_load_acquire(&shared->sequence);                                       /* Q3: as said */
+	ack.claim = atomic_load_acquire(&shared->claim);                                             /* Q3: as said */
+	ack.lane_slot = atomic_load_acquire(&shared->lane_slot);                                     /* Q3: as said */
+	ack.lane_incarnation = atomic_load_acquire(&shared->lane_incarnation);                       /* Q3: as said */
+	ack.count = atomic_load_acquire(&shared->count);                                             /* Q3: as said */
+	ack.word = atomic_load_acquire(&shared->word);                                               /* Q3: as said */
+	ack.seal = atomic_load_acquire(&shared->seal);                                               /* Q3: as said */
+	if (atomic_load_acquire(&shared->ticket) != ack.ticket || ack.seal != layout_ack_seal(&ack)) /* Q3: as said */
+		return false;
+	*ret_ticket = ack.ticket;
+	*ret_run = (struct acks_run){
+		.lane = {ack.lane_slot, ack.lane_incarnation},
+		.sequence = ack.sequence,
+		.claim = ack.claim,
+		.count = ack.count,
+		.word = ack.word,
+	};
+	return true;
 }
 
 static bool is_of(const struct acks_run *run, struct lane_key key)

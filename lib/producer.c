@@ -459,12 +459,13 @@ static inline int hand_over(struct sluice_producer *producer, struct lane_words 
 	message_set_state(message, MESSAGE_NONE);
 	stats_add(&producer->stats->published_messages, 1);
 	stats_add(&producer->stats->published_bytes, words->payload_bytes);
-	producer->owes_look = more;
+	uint64_t owed = producer->owed + 1;
+	producer->owed = more ? owed : 0;
 	if (more)
 		return 0;
 	/* The publish ended with the full fence (D3) that this look needs. */
 	bool asleep = doorbell_is_armed(&producer->channel.control->sleeping_consumers);
-	return UNLIKELY(asleep) ? producer_wake_consumers(producer) : 0;
+	return UNLIKELY(asleep) ? producer_wake_consumers(producer, owed) : 0;
 }
 
 static int check_reservation(struct sluice_message *message)
@@ -560,6 +561,7 @@ int sluice_producer_wait(struct sluice_producer *producer, uint32_t consumers, i
 	int error = handle_check(&producer->handle);
 	if (error != 0)
 		return error;
+	producer_settle(producer);
 	return peers_wait(&producer->channel, SLUICE_ROLE_CONSUMER, consumers, timeout_ns, producer->spin.most_ns);
 }
 

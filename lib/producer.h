@@ -29,7 +29,7 @@ struct sluice_producer {
 	struct layout_lane_stats *stats;
 	struct sampler sampler;
 	struct spin spin;
-	bool owes_look; /* sluice_publish_more has not looked for sleepers */
+	uint64_t owed; /* messages for which sluice_publish_more has not looked for sleepers */
 	uint32_t last_schema;
 	struct lane_words words; /* what the head of the last reservation says, if it is not shrunk */
 	uint64_t place;          /* words.place but for the unit and what travels beside */
@@ -59,8 +59,8 @@ bool producer_find_room(struct sluice_producer *producer, uint64_t bytes, struct
 int producer_wait_for_room(
 	struct sluice_producer *producer, uint64_t bytes, int64_t timeout_ns, struct lane_room *ret_room);
 
-/* Wakes whoever what was published is for. The caller has a full fence (D3) after that. Returns 0. */
-int producer_wake_consumers(struct sluice_producer *producer);
+/* Wakes whoever the last `messages` published are for. The caller has a full fence (D3) after them. Returns 0. */
+int producer_wake_consumers(struct sluice_producer *producer, uint64_t messages);
 
 /* Looks for sleepers if sluice_publish_more has left that to later. */
 void producer_settle(struct sluice_producer *producer);

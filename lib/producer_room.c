@@ -20,27 +20,30 @@
 
 /* ---- waking consumers ---- */
 
-COLD int producer_wake_consumers(struct sluice_producer *producer)
+COLD int producer_wake_consumers(struct sluice_producer *producer, uint64_t messages)
 {
 	struct layout_control *control = producer->channel.control;
-	uint32_t woken;
+	uint32_t woken = 0;
 	if (producer->broadcast)
 		woken = doorbell_ring_all(control->bells, &control->sleeping_consumers);
-	else
-		woken = doorbell_ring_one(
-			control->bells, &control->sleeping_consumers, (uint32_t)producer->writer.head);
+	else /* one for each message, as if each had been looked for by itself */
+		while (woken < messages && woken < LAYOUT_SLOTS &&
+			doorbell_ring_one(
+				control->bells, &control->sleeping_consumers, (uint32_t)producer->writer.head + woken))
+			woken++;
 	stats_add(&producer->stats->wakeups_sent, woken);
 	return 0;
 }
 
 void producer_settle(struct sluice_producer *producer)
 {
-	if (LIKELY(!producer->owes_look))
+	uint64_t owed = producer->owed;
+	if (LIKELY(owed == 0))
 		return;
-	producer->owes_look = false;
+	producer->owed = 0;
 	atomic_fence_full(); /* D3: P1 before, the look for sleepers after, pairs with D2 in doorbell_arm */
 	if (doorbell_is_armed(&producer->channel.control->sleeping_consumers))
-		producer_wake_consumers(producer);
+		producer_wake_consumers(producer, owed);
 }
 
 /* ---- taking back ---- */
@@ -282,12 +285,14 @@ static uint64_t room_bytes(const struct sluice_producer *producer, uint64_t byte
 bool producer_has_room(struct sluice_producer *producer, uint64_t bytes)
 {
 	struct lane_room room;
-	return producer_find_room(producer, room_bytes(producer, bytes), &room);
+	if (producer_find_room(producer, room_bytes(producer, bytes), &room))
+		return true;
+	producer_settle(producer); /* who is told so waits for consumers, however it does that */
+	return false;
 }
 
 void producer_before_arming(struct sluice_producer *producer, uint64_t bytes)
 {
-	producer_settle(producer);
 	say_enough(producer, room_bytes(producer, bytes));
 }
 

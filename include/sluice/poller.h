@@ -122,8 +122,8 @@ SLUICE_API int sluice_poller_remove(struct sluice_poller *poller, const void *ha
  * descriptor readable, and for a look about four times a second whether others live. A time-out of 0 or less is one
  * look.
  * Returns how many events, 0 when the time has passed and nothing was ready, -EINVAL (`max_events` is 0), -EBUSY
- * (another thread waits), -EINTR (a signal handler ran; call again. After one with SA_RESTART it may go on waiting),
- * -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
+ * (another thread waits), -EINTR (a signal handler ran, or the process was stopped and goes on; call again. After a handler
+ * with SA_RESTART it may go on waiting), -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_poller_wait(
 	struct sluice_poller *poller, struct sluice_poller_event *ret_events, uint32_t max_events, int64_t timeout_ns);

@@ -97,8 +97,9 @@ SLUICE_API int sluice_publish(struct sluice_message *message);
 
 /*
  * sluice_publish for all but the last message of a burst: consumers that look find it at once, but those that sleep are
- * woken only by the next sluice_publish or sluice_flush of this producer, or by its waiting for room or leaving. If none
- * of these follows, they find it within about a second. What it saves is a full fence and a look for sleepers a message.
+ * woken only by the next sluice_publish or sluice_flush of this producer, or by its waiting (for room, for consumers) or
+ * leaving; then in a queue one for each message. If none of these follows, they find it within about a second. What it
+ * saves is a full fence and a look for sleepers a message.
  * Returns as sluice_publish.
  */
 SLUICE_API int sluice_publish_more(struct sluice_message *message);

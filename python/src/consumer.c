@@ -167,6 +167,7 @@ static PyObject *raise_receive(struct handle *self, int error)
 /* Takes the next message, or returns a negative errno or HANDLE_RAISED. */
 static inline int next_message(struct handle *self, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
+	*ret_message = NULL;
 	if (handle_enter(self) != 0)
 		return HANDLE_RAISED;
 	if (has_kept(self)) {

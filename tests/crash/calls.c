@@ -174,6 +174,23 @@ static void run_publish(struct stage *stage)
 	stage_publish(stage, SUBJECT_AUTHOR, stage->reservation);
 }
 
+/* One more of a burst, and the look for sleepers that ends it. */
+static void run_publish_more(struct stage *stage)
+{
+	stage_publish_by(stage, SUBJECT_AUTHOR, stage->reservation, sluice_publish_more);
+}
+
+static void begin_burst(struct stage *stage)
+{
+	reserve_second(stage);
+	run_publish_more(stage);
+}
+
+static void run_flush(struct stage *stage)
+{
+	must(sluice_flush(stage->producers[SUBJECT_AUTHOR]));
+}
+
 static void run_discard(struct stage *stage)
 {
 	must(sluice_discard(stage->reservation));
@@ -469,6 +486,9 @@ const struct call calls[] = {
 	{"reserve that waits", at(sluice_reserve), LONG, witness, fill_own_lane, keep_all, run_reserve_waits,
 		leave_own_lane},
 	{"publish", at(sluice_publish), EITHER_KIND, witness, reserve_second, NULL, run_publish, leave_own_lane},
+	{"publish_more", at(sluice_publish_more), EITHER_KIND, witness, reserve_second, NULL, run_publish_more,
+		leave_own_lane},
+	{"flush", at(sluice_flush), 0, witness, begin_burst, NULL, run_flush, leave_own_lane},
 	{"discard", at(sluice_discard), 0, witness, reserve_second, NULL, run_discard, leave_own_lane},
 	{"receive", at(sluice_receive), EITHER_KIND | READS, witness_and_four, settle_down, NULL, run_receive,
 		close_own_reader},

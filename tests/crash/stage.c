@@ -110,7 +110,8 @@ int stage_reserve(struct stage *stage, enum author author, int64_t timeout_ns, s
 	return sluice_reserve(stage->producers[author], &spec, 1, timeout_ns, ret_message);
 }
 
-void stage_publish(struct stage *stage, enum author author, struct sluice_message *message)
+void stage_publish_by(struct stage *stage, enum author author, struct sluice_message *message,
+	int (*publish)(struct sluice_message *))
 {
 	uint32_t number = stage->ledger->written[author]++;
 	struct ledger_entry *entry = &stage->ledger->entries[author][number];
@@ -118,8 +119,13 @@ void stage_publish(struct stage *stage, enum author author, struct sluice_messag
 		broken("the ledger is full");
 	ledger_fill(stage->ledger, message, author, number);
 	ledger_begin(stage->ledger, entry);
-	must(sluice_publish(message));
+	must(publish(message));
 	ledger_end(stage->ledger, entry);
+}
+
+void stage_publish(struct stage *stage, enum author author, struct sluice_message *message)
+{
+	stage_publish_by(stage, author, message, sluice_publish);
 }
 
 int stage_send(struct stage *stage, enum author author)

@@ -59,6 +59,9 @@ void stage_close_reader(struct stage *stage, enum reader reader);
 int stage_reserve(struct stage *stage, enum author author, int64_t timeout_ns, struct sluice_message **ret_message);
 /* Fills, notes and publishes a reservation. */
 void stage_publish(struct stage *stage, enum author author, struct sluice_message *message);
+/* The same by `publish`: sluice_publish or sluice_publish_more. */
+void stage_publish_by(struct stage *stage, enum author author, struct sluice_message *message,
+	int (*publish)(struct sluice_message *));
 /* Reserves without waiting and publishes. Returns 0 or -EAGAIN. */
 int stage_send(struct stage *stage, enum author author);
 void stage_send_many(struct stage *stage, enum author author, unsigned count);

@@ -219,45 +219,6 @@ static void a_publish_wakes_a_consumer_that_sleeps(void **state)
 	check_result(0, sluice_producer_close(producer));
 }
 
-static void send_more(int64_t number)
-{
-	struct sluice_tensor_spec spec = {"number", SLUICE_INT64, 1, {1}};
-	struct sluice_message *message;
-
-	check_result(0, sluice_reserve(producer, &spec, 1, PATIENCE, &message));
-	*(int64_t *)sluice_data(message, 0) = number;
-	check_result(0, sluice_publish_more(message));
-}
-
-/* The count of wake-ups tells, not a clock: one is sent by a flush or the next publish, and none before. */
-static void a_burst_wakes_sleepers_at_its_end(void **state)
-{
-	const uint64_t end = now_ns() + PATIENCE;
-	int64_t number = 0;
-
-	(void)state;
-	producer = join_producer("tokens", PRODUCER(.channel = CHANNEL()));
-	process_start(receive_until_told, NULL, 0);
-	for (unsigned woken = 0; woken < 4 && now_ns() < end;) {
-		wait_until_asleep("tokens", SLUICE_ROLE_CONSUMER, 1);
-		uint64_t before = wakeups_so_far().by_publish;
-
-		send_more(number++);
-		send_more(number++);
-		check_equal(before, wakeups_so_far().by_publish);
-		if (woken % 2 == 0)
-			check_result(0, sluice_flush(producer));
-		else
-			send_number(producer, number++);
-		woken += wakeups_so_far().by_publish > before; /* it may have woken by itself */
-		check_result(0, sluice_flush(producer));
-	}
-	check(wakeups_so_far().by_publish >= 4);
-	send_more(-1);
-	check_result(0, sluice_producer_close(producer));
-	processes_finish();
-}
-
 /* Sends numbers from 0 on, far more than fit, until the tally says that it is enough. */
 static void send_until_told(void *shared, unsigned index)
 {
@@ -560,7 +521,6 @@ int main(void)
 		promise(a_consumer_waits_until_enough_producers_came),
 		promise(a_member_that_left_is_not_counted),
 		promise(a_publish_wakes_a_consumer_that_sleeps),
-		promise(a_burst_wakes_sleepers_at_its_end),
 		promise(a_release_wakes_a_producer_that_sleeps),
 		promise(a_release_wakes_a_producer_that_sleeps_for_bytes),
 		promise(a_producer_is_woken_when_a_quarter_is_free_and_not_before),

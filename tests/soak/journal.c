@@ -42,10 +42,17 @@ uint64_t journal_content(const struct journal *journal, uint64_t number)
 	return random_next(&state);
 }
 
+/* So many messages one after another are now and then all of one size, as those are that batches take in pairs. */
+#define ALIKE 128
+
 /* Mostly a few words, now and then some KiB, seldom more. */
 uint64_t journal_bytes(const struct journal *journal, uint64_t number)
 {
+	const uint64_t group = journal_content(journal, number / ALIKE);
 	uint64_t state = journal_content(journal, number) + 1;
+
+	if (group % 2)
+		return group / 2 % 200;
 	const uint64_t kind = random_next(&state) % 1000, size = random_next(&state);
 
 	if (kind < 850)

@@ -15,7 +15,7 @@
 
 #define BRIEFLY    INT64_C(100000000) /* 100 ms, between two looks whether one is asked to leave */
 #define MOST_HELD  24
-#define MOST_BATCH 8
+#define MOST_BATCH 40
 #define LANES      1024
 
 static const struct sluice_channel_options *channel_of(const struct journal *journal)
@@ -66,17 +66,19 @@ static void fill(const struct journal *journal, struct sluice_message *message, 
 		give_up("no correlation id", number, 0);
 }
 
-static void finish(struct journal *journal, struct sluice_message *message, uint64_t number, bool discard)
+enum fate { DISCARD, PUBLISH_MORE, PUBLISH };
+
+static void finish(struct journal *journal, struct sluice_message *message, uint64_t number, enum fate fate)
 {
 	struct journal_entry *entry = &journal->entries[number];
 	int error;
 
-	if (discard) {
+	if (fate == DISCARD) {
 		entry->sent = SENT_DISCARDED;
 		error = sluice_discard(message);
 	} else {
 		entry->sent = SENT_IN_DOUBT;
-		error = sluice_publish(message);
+		error = fate == PUBLISH_MORE ? sluice_publish_more(message) : sluice_publish(message);
 		entry->sent = SENT_SURELY;
 	}
 	if (error)
@@ -94,6 +96,14 @@ static int reserve(const struct journal *journal, struct sluice_producer *produc
 	return sluice_reserve(producer, specs, 2, BRIEFLY, ret_message);
 }
 
+static void flush(struct sluice_producer *producer)
+{
+	int error = sluice_flush(producer);
+
+	if (error)
+		give_up("no flush", 0, error);
+}
+
 void member_produce(struct journal *journal, unsigned member, uint64_t life)
 {
 	const struct sluice_producer_options options = {
@@ -102,6 +112,7 @@ void member_produce(struct journal *journal, unsigned member, uint64_t life)
 		.spin_ns = life % 3 ? 0 : SLUICE_NO_SPIN,
 	};
 	struct sluice_producer *producer;
+	const uint64_t bursts = life % 2 ? 0 : 60; /* of 64 messages so many have another one follow */
 	uint64_t number = UINT64_MAX, random = journal->seed ^ life;
 	int error = sluice_producer_open(SOAK_CHANNEL, &options, &producer);
 
@@ -120,8 +131,12 @@ void member_produce(struct journal *journal, unsigned member, uint64_t life)
 		if (error)
 			give_up("no room", number, error);
 		fill(journal, message, number);
-		finish(journal, message, number, random_next(&random) % 64 == 0);
+		const uint64_t dice = random_next(&random) % 64;
+
+		finish(journal, message, number, dice == 0 ? DISCARD : dice < bursts ? PUBLISH_MORE : PUBLISH);
 		number = UINT64_MAX;
+		if (dice == 1)
+			flush(producer);
 	}
 	error = sluice_producer_close(producer);
 	if (error)
@@ -140,6 +155,7 @@ struct held {
 struct reader {
 	struct journal *journal;
 	struct sluice_consumer *consumer;
+	struct sluice_poller *poller; /* waits in the consumer's place, or NULL */
 	struct held held[MOST_HELD + MOST_BATCH];
 	unsigned count;
 	uint64_t random;
@@ -191,6 +207,39 @@ static void release_one(struct reader *reader, unsigned which)
 	entry->released = RELEASED_SURELY;
 }
 
+/* All there are, by one call. */
+static void release_all(struct reader *reader)
+{
+	const struct sluice_message *messages[MOST_HELD + MOST_BATCH];
+	int error;
+
+	for (unsigned i = 0; i < reader->count; i++) {
+		struct journal_entry *entry = &reader->journal->entries[reader->held[i].number];
+
+		messages[i] = reader->held[i].message;
+		if (entry->released == RELEASED_NOT)
+			entry->released = RELEASED_IN_DOUBT;
+	}
+	error = sluice_release_batch(messages, reader->count);
+	if (error)
+		give_up("a batch not released", reader->held[0].number, error);
+	for (; reader->count > 0; reader->count--)
+		reader->journal->entries[reader->held[reader->count - 1].number].released = RELEASED_SURELY;
+}
+
+/* Waits by the poller, so that the call that follows need not. */
+static int wait_by_poller(struct reader *reader, int64_t timeout_ns)
+{
+	struct sluice_poller_event event;
+	int count = sluice_poller_wait(reader->poller, &event, 1, timeout_ns);
+
+	if (count == -EINTR) /* it was stopped and goes on */
+		return 0;
+	if (count < 0 || (count == 1 && event.events != SLUICE_POLL_RECEIVE))
+		give_up("a poller that does not wait", event.events, count);
+	return count;
+}
+
 /* Takes some messages, one or a batch; returns what the call did. */
 static int receive_some(struct reader *reader, int64_t timeout_ns)
 {
@@ -198,6 +247,10 @@ static int receive_some(struct reader *reader, int64_t timeout_ns)
 	const size_t wanted = random_next(&reader->random) % 2 ? 1 : MOST_BATCH;
 	int count;
 
+	if (reader->poller && wait_by_poller(reader, timeout_ns) == 0)
+		return -ETIMEDOUT;
+	if (reader->poller)
+		timeout_ns = 0;
 	if (wanted == 1)
 		count = sluice_receive(reader->consumer, timeout_ns, messages) ?: 1;
 	else
@@ -207,6 +260,22 @@ static int receive_some(struct reader *reader, int64_t timeout_ns)
 	if (count < 0 && count != -ETIMEDOUT && count != -EAGAIN)
 		give_up("nothing received", 0, count);
 	return count;
+}
+
+static void open_poller(struct reader *reader, uint32_t backend, bool spin)
+{
+	const struct sluice_poller_options options = {
+		.size = sizeof options,
+		.backend = backend,
+		.spin_ns = spin ? 0 : SLUICE_NO_SPIN,
+	};
+	const struct sluice_poller_entry entry = {.consumer = reader->consumer};
+	int error = sluice_poller_create(&options, &reader->poller);
+
+	if (!error)
+		error = sluice_poller_add(reader->poller, &entry);
+	if (error)
+		give_up("no poller", 0, error);
 }
 
 static void open_reader(struct reader *reader, struct journal *journal, uint64_t life)
@@ -222,6 +291,8 @@ static void open_reader(struct reader *reader, struct journal *journal, uint64_t
 		give_up("no consumer", 0, error);
 	reader->journal = journal;
 	reader->random = journal->seed ^ life * 3;
+	if (life % 4 >= 2)
+		open_poller(reader, life % 4 == 2 ? SLUICE_POLLER_AUTO : SLUICE_POLLER_THREAD, life % 3);
 }
 
 static void close_reader(struct reader *reader)
@@ -230,7 +301,9 @@ static void close_reader(struct reader *reader)
 
 	for (unsigned i = 0; i < reader->count && reader->journal->mode != SLUICE_BROADCAST; i++)
 		journal_return(reader->journal, reader->held[i].number, sluice_delivery_count(reader->held[i].message));
-	error = sluice_consumer_close(reader->consumer);
+	error = sluice_poller_destroy(reader->poller);
+	if (!error)
+		error = sluice_consumer_close(reader->consumer);
 	if (error)
 		give_up("consumer not closed", 0, error);
 }
@@ -247,6 +320,8 @@ void member_consume(struct journal *journal, unsigned member, uint64_t life)
 	while (!journal->leave[member]) {
 		const int count = receive_some(reader, reader->count ? 0 : BRIEFLY);
 
+		if (reader->count > patience && random_next(&reader->random) % 2)
+			release_all(reader);
 		while (reader->count > (count > 0 ? patience : 0))
 			release_one(reader, (unsigned)(random_next(&reader->random) % reader->count));
 	}

@@ -193,6 +193,36 @@ static void rubbish_releases_nothing(void **state)
 	check_equal(3, collect(&scene));
 }
 
+/* A zombie of the same slot writes each field of an entry while its successor has filled the others. */
+static void an_entry_that_two_wrote_is_none(void **state)
+{
+	struct scene scene = begin();
+	struct layout_ack *ack = &scene.control->consumers[SLOT].acks[7];
+	struct layout_ack mine;
+
+	(void)state;
+	announce(&scene, run_of(&scene, 2, 1));
+	acknowledge(&scene);
+	mine = *ack;
+	/* More of its messages, another one, all in the same lap and held alike. */
+	ack->count = 4;
+	check_equal(0, collect(&scene));
+	*ack = mine;
+	ack->sequence++;
+	check_equal(0, collect(&scene));
+	*ack = mine;
+	ack->word = 4;
+	scene.control->consumers[SLOT].words[4] = TICKET;
+	check_equal(0, collect(&scene));
+	*ack = mine;
+	ack->seal ^= 1;
+	check_equal(0, collect(&scene));
+	for (uint64_t i = 0; i < DEPTH; i++)
+		check(!is_free(&scene, i));
+	*ack = mine;
+	check_equal(1, collect(&scene));
+}
+
 static void any_bytes_at_all_leave_others_alone(void **state)
 {
 	struct scene scene = begin();
@@ -212,8 +242,11 @@ static void any_bytes_at_all_leave_others_alone(void **state)
 
 		for (unsigned i = 0; i < 8; i++) {
 			random = random * UINT64_C(6364136223846793005) + 1442695040888963407U;
-			bytes[(random >> 33) % 400] = (uint8_t)(random >> 56);
+			bytes[(random >> 33) % 480] = (uint8_t)(random >> 56);
 		}
+		/* Sound seals, so that it is not they alone that keep rubbish out. */
+		for (unsigned i = 0; i < 10 && round % 2; i++)
+			page->acks[i].seal = layout_ack_seal(&page->acks[i]);
 		page->pending = random;
 		page->words[random >> 60] = page->acks[0].ticket;
 		scene.control->acknowledging.words[0] = UINT64_MAX;
@@ -232,6 +265,7 @@ int main(void)
 		promise(what_moved_on_stays_as_it_is),
 		promise(the_dead_acknowledge_to_their_recoverer_only),
 		promise(rubbish_releases_nothing),
+		promise(an_entry_that_two_wrote_is_none),
 		promise(any_bytes_at_all_leave_others_alone),
 	};
 
