@@ -28,9 +28,10 @@
 struct sluice_poller {
 	struct handle handle;
 	uint32_t knocking;     /* threads that want the mutex from one that spins */
-	pthread_mutex_t mutex; /* of all that follows, but for `event_fd`, `sleeper` and the word of `control` */
+	pthread_mutex_t mutex; /* of all that follows, but for `event_fd` and the word of `control` */
 	int event_fd;
-	struct poller_sleeper *sleeper;
+	bool may_fall_back;             /* the caller left it to us how to sleep */
+	struct poller_sleeper *sleeper; /* the thread that waits replaces it, and so may read it without the mutex */
 	struct poller_entry **entries;
 	struct poller_word *words; /* of the same entries */
 	uint32_t slots;            /* of both */
@@ -158,8 +159,8 @@ static uint64_t shortest_sleep(const struct sluice_poller *poller)
 	return shortest_ns;
 }
 
-/* Goes to sleep unless something is ready after all. Returns how many events, or a negative errno; 0: it is asleep. */
-static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event *events, uint32_t max)
+/* Arms everything, looks again, and has the backend watch. Returns as fall_asleep. */
+static int arm_and_watch(struct sluice_poller *poller, struct sluice_poller_event *events, uint32_t max)
 {
 	const struct poller_backend *backend = poller->sleeper->backend;
 	look_after_others(poller, clock_monotonic_ns());
@@ -187,6 +188,36 @@ static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event 
 		.tick_ns = poller->tick_ns,
 	};
 	return backend->watch(poller->sleeper, &watch);
+}
+
+/* What system-call filters and old kernels say, also of a call that worked before: processes forbid themselves things. */
+static bool is_forbidden(int error)
+{
+	return error == -EPERM || error == -EACCES || error == -ENOSYS || error == -ENOTSUP;
+}
+
+/* io_uring has been forbidden since this poller was made: threads do it from now on. Returns 0, -ENOTSUP or another errno. */
+static int fall_back(struct sluice_poller *poller)
+{
+	struct poller_sleeper *threads;
+	if (!poller->may_fall_back || poller->sleeper->backend == &poller_thread)
+		return -ENOTSUP;
+	int error = poller_thread.open(poller->event_fd, &threads);
+	if (error != 0)
+		return error;
+	poller->sleeper->backend->close(poller->sleeper);
+	poller->sleeper = threads;
+	return 0;
+}
+
+/* Goes to sleep unless something is ready after all. Returns how many events, or a negative errno; 0: it is asleep. */
+static int fall_asleep(struct sluice_poller *poller, struct sluice_poller_event *events, uint32_t max)
+{
+	int found = arm_and_watch(poller, events, max);
+	if (!is_forbidden(found))
+		return found;
+	int error = fall_back(poller);
+	return error != 0 ? error : arm_and_watch(poller, events, max);
 }
 
 static int sleep_unlocked(struct sluice_poller *poller, uint64_t timeout_ns)
@@ -231,6 +262,8 @@ static int wait_for_entries(
 			return found;
 		uint64_t timeout = sleep_ns(poller, &waiter);
 		int error = timeout != 0 ? sleep_unlocked(poller, timeout) : 0;
+		if (is_forbidden(error))
+			error = fall_back(poller);
 		if (error != 0 || timeout == 0)
 			return error;
 	}
@@ -426,6 +459,7 @@ int sluice_poller_create(const struct sluice_poller_options *options, struct slu
 		return error;
 	}
 	pthread_mutex_init(&poller->mutex, NULL);
+	poller->may_fall_back = options->backend == SLUICE_POLLER_AUTO;
 	poller->spin = spin_for(options->spin_ns);
 	poller->longest_sleep_ns = WAITER_LONGEST_SLEEP_NS;
 	poller->liveness = sampler_at_rate(4);
@@ -482,12 +516,15 @@ int sluice_poller_fd(struct sluice_poller *poller)
 	return poller->event_fd;
 }
 
-int sluice_poller_backend(const struct sluice_poller *poller)
+int sluice_poller_backend(const struct sluice_poller *const_poller)
 {
-	if (poller == NULL)
-		return -EINVAL;
-	int error = handle_check(&poller->handle);
-	return error != 0 ? error : (int)poller->sleeper->backend->kind;
+	struct sluice_poller *poller = (struct sluice_poller *)(uintptr_t)const_poller;
+	int error = lock_checked(poller);
+	if (error != 0)
+		return error;
+	int backend = (int)poller->sleeper->backend->kind;
+	pthread_mutex_unlock(&poller->mutex);
+	return backend;
 }
 
 void poller_set_longest_sleep(struct sluice_poller *poller, uint64_t longest_sleep_ns)

@@ -123,7 +123,8 @@ SLUICE_API int sluice_poller_remove(struct sluice_poller *poller, const void *ha
  * look.
  * Returns how many events, 0 when the time has passed and nothing was ready, -EINVAL (`max_events` is 0), -EBUSY
  * (another thread waits), -EINTR (a signal handler ran, or the process was stopped and goes on; call again. After a handler
- * with SA_RESTART it may go on waiting), -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
+ * with SA_RESTART it may go on waiting), -ENOTSUP (how it sleeps has been forbidden since it was made, and there is no other
+ * way), -ENOMEM, -EMFILE, -ENFILE, -ECHILD, -EBADF.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_poller_wait(
 	struct sluice_poller *poller, struct sluice_poller_event *ret_events, uint32_t max_events, int64_t timeout_ns);
@@ -135,7 +136,10 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_poller_wait(
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_poller_fd(struct sluice_poller *poller);
 
-/* How this poller sleeps: SLUICE_POLLER_IO_URING or SLUICE_POLLER_THREAD, -ECHILD, -EBADF. */
+/*
+ * How this poller sleeps: SLUICE_POLLER_IO_URING or SLUICE_POLLER_THREAD, -ECHILD, -EBADF. One made with SLUICE_POLLER_AUTO
+ * goes over to threads when io_uring is forbidden later, as by a filter that a process sets up for itself.
+ */
 SLUICE_API int sluice_poller_backend(const struct sluice_poller *poller);
 
 #ifdef __cplusplus

@@ -44,7 +44,10 @@ void publish_kind(struct sluice_producer *producer, unsigned number, int64_t tim
 	if (sluice_reserve(producer, &specs[kind->first], kind->count, timeout_ns, &message) != 0)
 		return;
 	describe(message, kind);
-	sluice_publish(message);
+	if ((number & MESSAGE_KINDS) != 0)
+		sluice_publish_more(message);
+	else
+		sluice_publish(message);
 }
 
 /* ---- reading ---- */

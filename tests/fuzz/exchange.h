@@ -9,7 +9,10 @@
 
 #define MESSAGE_KINDS 4
 
-/* Publishes a message: in the descriptor; in the payload, several tensors; dimensions in the payload; shrunk to nothing. */
+/*
+ * Publishes a message: in the descriptor; in the payload, several tensors; dimensions in the payload; shrunk to nothing. The
+ * next MESSAGE_KINDS kinds are the same as part of a burst.
+ */
 void publish_kind(struct sluice_producer *producer, unsigned kind, int64_t timeout_ns);
 
 /* Reads all there is to a held message, and ends the run if a tensor lies outside its mapping or contradicts itself. */

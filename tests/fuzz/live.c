@@ -36,7 +36,8 @@ enum {
 	MODE_REPORT_GONE = 16,
 	MODE_TAKE_BACK = 32,
 	MODE_NEWEST = 64,
-	MODE_THREAD = 256 /* not in the input: see choose_mode */
+	MODE_UNSTAMPED = 128, /* messages that take the common course, and batches of them two claims at a time */
+	MODE_THREAD = 256     /* not in the input: see choose_mode */
 };
 
 /* ---- the channel ---- */
@@ -150,7 +151,7 @@ static void open_producer(struct scene *scene)
 		.size = sizeof options,
 		.channel = &scene->channel,
 		.spin_ns = SLUICE_NO_SPIN,
-		.sample_rate_hz = SLUICE_STAMP_ALL,
+		.sample_rate_hz = (scene->mode & MODE_UNSTAMPED) != 0 ? SLUICE_STAMP_NONE : SLUICE_STAMP_ALL,
 		.flags = (scene->mode & MODE_REPORT_GONE) != 0 ? SLUICE_REPORT_GONE : 0,
 	};
 	if (sluice_producer_open(NAME, &options, &scene->producer) != 0)
@@ -266,6 +267,7 @@ static void make_call(struct scene *scene, uint8_t code)
 			writer_write(argument | (code & 8) << 1);
 		break;
 	case 9:
+		sluice_flush(scene->producer);
 		discard(scene->producer);
 		break;
 	case 10:

@@ -367,6 +367,60 @@ static void too_few_descriptors_are_refused_at_open_and_nothing_is_left(void **s
 	check(outcomes[false] && outcomes[true]);
 }
 
+static void limit_descriptors(rlim_t most)
+{
+	struct rlimit limit;
+
+	check(!getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = most < limit.rlim_max ? most : limit.rlim_max;
+	check(!setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+/* Reads one lane, and cannot map the second one until it may open files again. */
+static void receive_without_descriptors(void *shared, unsigned index)
+{
+	struct tally *tallies = shared;
+	struct sluice_poller_event event = {0};
+	struct sluice_producer *producer = join_producer("tokens", PRODUCER(.channel = CHANNEL()));
+	struct sluice_consumer *consumer = join_consumer("tokens", NULL);
+	struct sluice_poller *poller = NULL;
+
+	(void)index;
+	check_result(0, sluice_poller_create(NULL, &poller));
+	check_result(0, sluice_poller_add(poller, &(struct sluice_poller_entry){.consumer = consumer}));
+	limit_descriptors(0);
+	tally_add(&tallies[0]);
+	tally_wait(&tallies[1], 1);
+	send_number(producer, 1);
+	take_numbers(consumer, 1, 1);
+	check_result(-EMFILE, nothing_within(consumer, 0));
+	check_result(-EMFILE, nothing_within(consumer, SLUICE_FOREVER));
+	check_result(1, sluice_poller_wait(poller, &event, 1, SLUICE_FOREVER));
+	check_equal(SLUICE_POLL_ERROR, event.events);
+	check_result(-EMFILE, event.error);
+	check_result(-EMFILE, nothing_within(consumer, 0)); /* what the poller found, told once */
+	limit_descriptors(RLIM_INFINITY);
+	take_numbers(consumer, 2, 1);
+	check_result(0, sluice_poller_destroy(poller));
+	check_result(0, sluice_consumer_close(consumer));
+	check_result(0, sluice_producer_close(producer));
+}
+
+static void a_lane_that_comes_while_descriptors_are_short_is_read_later(void **state)
+{
+	struct tally *tallies = shared_memory(2 * sizeof *tallies);
+	struct sluice_producer *producer;
+
+	(void)state;
+	process_start(receive_without_descriptors, tallies, 0);
+	tally_wait(&tallies[0], 1);
+	producer = join_producer("tokens", NULL);
+	send_number(producer, 2);
+	tally_add(&tallies[1]);
+	processes_finish();
+	check_result(0, sluice_producer_close(producer));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -381,6 +435,7 @@ int main(void)
 		promise(a_file_system_without_inodes_is_refused_at_open_and_nothing_is_left),
 		promise(a_file_system_that_fills_later_never_faults_who_is_in),
 		promise(too_few_descriptors_are_refused_at_open_and_nothing_is_left),
+		promise(a_lane_that_comes_while_descriptors_are_short_is_read_later),
 	};
 
 	return cmocka_run_group_tests_name("open", tests, NULL, NULL);
