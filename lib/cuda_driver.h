@@ -105,6 +105,7 @@ struct cuda_driver {
 	bool pools;        /* allocate in stream order, */
 	bool writes;       /* write 64 bits behind a stream's work */
 	char device_name[64];
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define CUDA_MEMBER(name, since, required, parameters) int(*name) parameters;
 	CUDA_ENTRY_POINTS(CUDA_MEMBER)
 #undef CUDA_MEMBER
