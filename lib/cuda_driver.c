@@ -26,6 +26,8 @@ static int errno_of(int result)
 		return -EINVAL;
 	case CUDA_OUT_OF_MEMORY:
 		return -ENOMEM;
+	case CUDA_NOT_INITIALIZED:
+		return -ECHILD;
 	case CUDA_STUB_LIBRARY:
 		return -ENOSYS;
 	case CUDA_NO_DEVICE:
@@ -59,6 +61,12 @@ int cuda_explain(int error, struct cuda_reason *reason, const char *format, ...)
 int cuda_driver_explain(const struct cuda_driver *driver, const char *call, int result, struct cuda_reason *reason)
 {
 	const char *name = NULL;
+	/* After cuInit that can only be the child of a fork: what it inherits of the driver is of no use there. */
+	if (result == CUDA_NOT_INITIALIZED)
+		return cuda_explain(-ECHILD, reason,
+			"%s failed with CUDA_ERROR_NOT_INITIALIZED: CUDA was used before fork; start this process by "
+			"exec",
+			call);
 	if (driver->GetErrorName == NULL || driver->GetErrorName(result, &name) != CUDA_SUCCESS || name == NULL)
 		return cuda_explain(errno_of(result), reason, "%s failed with CUresult %d", call, result);
 	return cuda_explain(errno_of(result), reason, "%s failed with %s", call, name);
@@ -123,11 +131,6 @@ static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
 	int count = 0;
 	int version = 0;
 	int result = driver->Init(0);
-	/* What a child inherits of the driver is of no use there, and says so in this way. */
-	if (result == CUDA_NOT_INITIALIZED)
-		return cuda_explain(-ECHILD, reason,
-			"cuInit failed with CUDA_ERROR_NOT_INITIALIZED: CUDA was used before fork; start this process "
-			"by exec");
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(driver, "cuInit", result, reason);
 	result = driver->DriverGetVersion(&version);
@@ -300,7 +303,7 @@ void cuda_driver_drop(struct cuda_driver *driver)
 	free(driver);
 }
 
-int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
+int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
 {
 	int capturing = 0;
 	int result = driver->StreamIsCapturing(stream, &capturing);
@@ -309,6 +312,14 @@ int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream strea
 	if (capturing != 0)
 		return cuda_explain(
 			-EBUSY, reason, "the stream is being captured into a graph, which outlives the message");
+	/*
+	 * Streams are few and asking is a good part of what a call here costs. One whose handle is used again by another
+	 * context would be refused by the driver, or be in order all the same.
+	 *
+	 * relaxed: any stream that was found good will do
+	 */
+	if (stream != NULL && atomic_load_relaxed(&driver->good_stream) == stream)
+		return 0;
 	cuda_context context = NULL;
 	result = driver->StreamGetCtx(stream, &context);
 	if (result != CUDA_SUCCESS)
@@ -316,5 +327,6 @@ int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream strea
 	if (context != driver->context)
 		return cuda_explain(
 			-EINVAL, reason, "the stream is of another context than the consumer was attached with");
+	atomic_store_relaxed(&driver->good_stream, stream); /* relaxed: as said */
 	return 0;
 }

@@ -390,12 +390,15 @@ static void a_copy_that_fails_says_so(void)
 	check_result(0, send_pattern(pair.producer, 1, 1000, 0));
 	message = hold(pair.consumer);
 	for (unsigned i = 0; i < sizeof failures / sizeof failures[0]; i++) {
+		stream_handle stream = device_stream(); /* of none before is known what it is */
+
 		standin()->fail(failures[i].call, 0, failures[i].result);
-		check_result(failures[i].error, sluice_cuda_upload(message, 0, pair.memory, LANE, pair.stream));
+		check_result(failures[i].error, sluice_cuda_upload(message, 0, pair.memory, LANE, stream));
 		check(strstr(status_of(pair.consumer).reason, failures[i].call) != NULL);
 		standin()->fail(failures[i].call, 0, failures[i].result);
-		check_result(failures[i].error,
-			sluice_cuda_upload_batch(&message, 1, pair.memory, LANE, pair.stream, &offset));
+		check_result(
+			failures[i].error, sluice_cuda_upload_batch(&message, 1, pair.memory, LANE, stream, &offset));
+		device_end_stream(stream);
 	}
 	/* No memory of the device. */
 	check_result(-EINVAL, sluice_cuda_upload(message, 0, 4096, LANE, pair.stream));
