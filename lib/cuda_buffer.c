@@ -16,7 +16,7 @@ struct sluice_cuda_buffer {
 
 static int allocate(struct sluice_cuda_buffer *buffer, cuda_stream stream, struct cuda_reason *reason)
 {
-	const struct cuda_driver *driver = buffer->driver;
+	struct cuda_driver *driver = buffer->driver;
 	unsigned long long address = 0;
 	int error = cuda_driver_check_stream(driver, stream, reason);
 	if (error != 0)
@@ -60,7 +60,7 @@ int sluice_cuda_buffer_create(struct sluice_consumer *consumer, uint64_t bytes, 
 /* The stream is waited for where memory is not freed in its order. */
 static int release_memory(const struct sluice_cuda_buffer *buffer, cuda_stream stream)
 {
-	const struct cuda_driver *driver = buffer->driver;
+	struct cuda_driver *driver = buffer->driver;
 	struct cuda_reason reason;
 	int error = cuda_driver_check_stream(driver, stream, &reason);
 	/* A stream that may not be used is no reason to keep the memory: then the device is waited for. */
@@ -106,7 +106,7 @@ int sluice_cuda_buffer_device(const struct sluice_cuda_buffer *buffer)
 
 /* ---- streams behind one another ---- */
 
-static int follow(const struct cuda_driver *driver, cuda_stream first, cuda_stream stream)
+static int follow(struct cuda_driver *driver, cuda_stream first, cuda_stream stream)
 {
 	struct cuda_reason reason;
 	cuda_event event;

@@ -18,7 +18,7 @@
 
 struct copier {
 	struct cuda *cuda;
-	const struct cuda_driver *driver;
+	struct cuda_driver *driver;
 	cuda_stream stream;
 	uintptr_t address; /* of the buffer */
 	int copies;

@@ -26,6 +26,8 @@ static int errno_of(int result)
 		return -EINVAL;
 	case CUDA_OUT_OF_MEMORY:
 		return -ENOMEM;
+	case CUDA_NOT_INITIALIZED:
+		return -ECHILD;
 	case CUDA_STUB_LIBRARY:
 		return -ENOSYS;
 	case CUDA_NO_DEVICE:
@@ -59,6 +61,12 @@ int cuda_explain(int error, struct cuda_reason *reason, const char *format, ...)
 int cuda_driver_explain(const struct cuda_driver *driver, const char *call, int result, struct cuda_reason *reason)
 {
 	const char *name = NULL;
+	/* After cuInit that can only be the child of a fork: what it inherits of the driver is of no use there. */
+	if (result == CUDA_NOT_INITIALIZED)
+		return cuda_explain(-ECHILD, reason,
+			"%s failed with CUDA_ERROR_NOT_INITIALIZED: CUDA was used before fork; start this process by "
+			"exec",
+			call);
 	if (driver->GetErrorName == NULL || driver->GetErrorName(result, &name) != CUDA_SUCCESS || name == NULL)
 		return cuda_explain(errno_of(result), reason, "%s failed with CUresult %d", call, result);
 	return cuda_explain(errno_of(result), reason, "%s failed with %s", call, name);
@@ -87,8 +95,11 @@ static void *find(const struct finder *finder, const char *name, int version)
 {
 	void *function = NULL;
 	int status = 0;
-	int result = finder->find != NULL ? finder->find(name, &function, version, 0, &status)
-					  : finder->find_11(name, &function, version, 0);
+	int result = CUDA_NOT_SUPPORTED;
+	if (finder->find != NULL)
+		result = finder->find(name, &function, version, 0, &status);
+	else if (finder->find_11 != NULL)
+		result = finder->find_11(name, &function, version, 0);
 	return result == CUDA_SUCCESS && status == 0 ? function : NULL;
 }
 
@@ -96,21 +107,23 @@ static int find_functions(struct cuda_driver *driver, struct cuda_reason *reason
 {
 	struct finder finder = {NULL, NULL};
 	if (symbol(driver->library, "cuGetProcAddress_v2", &finder.find) == NULL &&
-		symbol(driver->library, "cuGetProcAddress", &finder.find_11) == NULL)
-		return cuda_explain(
-			-ENOTSUP, reason, "the CUDA driver is too old: it needs to be of CUDA 11.3 or later");
+		symbol(driver->library, "cuGetProcAddress", &finder.find_11) == NULL) {
+		cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it needs to be of CUDA 11.3 or later");
+		return -ENOTSUP;
+	}
 	const char *missing = NULL;
 	void *function;
 #define FIND(name, since, required, parameters)                                                                        \
 	function = find(&finder, "cu" #name, since);                                                                   \
-	memcpy(&driver->name, &function, sizeof function);                                                             \
+	driver->name = (__typeof__(driver->name))function;                                                             \
 	if (function == NULL && (required))                                                                            \
 		missing = "cu" #name;
 	CUDA_ENTRY_POINTS(FIND)
 #undef FIND
-	if (missing != NULL)
-		return cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it has no %s", missing);
-	return 0;
+	if (missing == NULL)
+		return 0;
+	cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it has no %s", missing);
+	return -ENOTSUP;
 }
 
 static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
@@ -118,11 +131,6 @@ static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
 	int count = 0;
 	int version = 0;
 	int result = driver->Init(0);
-	/* What a child inherits of the driver is of no use there, and says so in this way. */
-	if (result == CUDA_NOT_INITIALIZED)
-		return cuda_explain(-ECHILD, reason,
-			"cuInit failed with CUDA_ERROR_NOT_INITIALIZED: CUDA was used before fork; start this process "
-			"by exec");
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(driver, "cuInit", result, reason);
 	result = driver->DriverGetVersion(&version);
@@ -143,7 +151,8 @@ static int open_library(struct cuda_driver *driver, struct cuda_reason *reason)
 	driver->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	if (driver->library == NULL) {
 		const char *why = dlerror();
-		return cuda_explain(-ENOSYS, reason, "there is no CUDA driver: %s", why != NULL ? why : LIBRARY);
+		cuda_explain(-ENOSYS, reason, "there is no CUDA driver: %s", why != NULL ? why : LIBRARY);
+		return -ENOSYS;
 	}
 	int error = find_functions(driver, reason);
 	return error != 0 ? error : start_driver(driver, reason);
@@ -294,7 +303,7 @@ void cuda_driver_drop(struct cuda_driver *driver)
 	free(driver);
 }
 
-int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
+int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
 {
 	int capturing = 0;
 	int result = driver->StreamIsCapturing(stream, &capturing);
@@ -303,6 +312,14 @@ int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream strea
 	if (capturing != 0)
 		return cuda_explain(
 			-EBUSY, reason, "the stream is being captured into a graph, which outlives the message");
+	/*
+	 * Streams are few and asking is a good part of what a call here costs. One whose handle is used again by another
+	 * context would be refused by the driver, or be in order all the same.
+	 *
+	 * relaxed: any stream that was found good will do
+	 */
+	if (stream != NULL && atomic_load_relaxed(&driver->good_stream) == stream)
+		return 0;
 	cuda_context context = NULL;
 	result = driver->StreamGetCtx(stream, &context);
 	if (result != CUDA_SUCCESS)
@@ -310,5 +327,6 @@ int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream strea
 	if (context != driver->context)
 		return cuda_explain(
 			-EINVAL, reason, "the stream is of another context than the consumer was attached with");
+	atomic_store_relaxed(&driver->good_stream, stream); /* relaxed: as said */
 	return 0;
 }

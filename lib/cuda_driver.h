@@ -105,6 +105,8 @@ struct cuda_driver {
 	bool pools;        /* allocate in stream order, */
 	bool writes;       /* write 64 bits behind a stream's work */
 	char device_name[64];
+	cuda_stream good_stream; /* the last one that was found to be of the context */
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define CUDA_MEMBER(name, since, required, parameters) int(*name) parameters;
 	CUDA_ENTRY_POINTS(CUDA_MEMBER)
 #undef CUDA_MEMBER
@@ -132,6 +134,6 @@ int cuda_driver_explain(const struct cuda_driver *driver, const char *call, int 
 int cuda_explain(int error, struct cuda_reason *reason, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Whether `stream` may be used, in the context that was entered. Returns 0, -EINVAL, -EBUSY or -EIO, and why. */
-int cuda_driver_check_stream(const struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason);
+int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason);
 
 #endif

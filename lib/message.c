@@ -9,8 +9,7 @@
 
 static bool is_live(const struct sluice_message *message)
 {
-	enum message_state state = message != NULL ? message_state(message) : MESSAGE_NONE;
-	return state == MESSAGE_HELD || state == MESSAGE_RESERVED;
+	return message != NULL && message_state(message) > MESSAGE_NONE;
 }
 
 static bool is_reserved(const struct sluice_message *message)

@@ -12,11 +12,12 @@
 #include "lane.h"
 #include "layout.h"
 
+/* Above MESSAGE_NONE it is the caller's. */
 enum message_state {
+	MESSAGE_LEAVING = -1, /* released behind a device's work: held until that is done, and no more the caller's */
 	MESSAGE_NONE = 0,
 	MESSAGE_RESERVED = 1,
-	MESSAGE_HELD = 2,
-	MESSAGE_LEAVING = 3 /* released behind a device's work: held until that is done, and no more the caller's */
+	MESSAGE_HELD = 2
 };
 
 struct consumer_lane;

@@ -34,6 +34,7 @@ typedef unsigned long long address;
 			unsigned int block_y, unsigned int block_z, unsigned int shared, stream of, void **parameters, \
 			void **extra))
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define MEMBER(name, since, parameters) int(*name) parameters;
 
 static struct {

@@ -16,8 +16,8 @@
 #include "device.h"
 #include "series.h"
 
-#define KIB            1024u
-#define MIB            (1024u * KIB)
+#define KIB            UINT64_C(1024)
+#define MIB            (1024 * KIB)
 #define BATCH          32
 #define BATCH_BYTES    (8 * KIB)
 #define QUICK_DIVISOR  8
@@ -305,7 +305,7 @@ static void compare_in_place(struct bench *bench)
 {
 	static struct series in_place, copied;
 	const uintptr_t sum = bench->memory + MIB;
-	const uint32_t tokens = BATCH_BYTES / sizeof(int32_t);
+	const uint32_t tokens = (uint32_t)(BATCH_BYTES / sizeof(int32_t));
 	const char *why;
 
 	if (!device_has_kernel(&why)) {

@@ -36,14 +36,15 @@ static void fill(struct sluice_message *message, uint64_t number, uint64_t run_b
 
 	times[0] = (int64_t)process_now_ns();
 	*(int64_t *)sluice_data(message, BATCH_RUN_BATCHES) = (int64_t)run_batches;
+	memset(spans, 0, (size_t)2 * ROWS * sizeof *spans); /* of no file */
 	memset(ids, 0, (size_t)ROWS * SEQ * sizeof *ids);
 	for (int row = 0; row < ROWS; row++) {
+		int32_t *text = ids + (size_t)row * SEQ;
+
 		lengths[row] = (int32_t)(next_random(&state) % (SEQ + 1));
 		texts[row] = (int32_t)(number * ROWS) + row;
-		spans[2 * row] = 0;
-		spans[2 * row + 1] = 0;
 		for (int32_t i = 0; i < lengths[row]; i++)
-			ids[row * SEQ + i] = (int32_t)(next_random(&state) % VOCABULARY);
+			text[i] = (int32_t)(next_random(&state) % VOCABULARY);
 	}
 	times[1] = (int64_t)process_now_ns();
 	batch_sign(message);

@@ -381,8 +381,12 @@ static void a_copy_that_fails_says_so(void)
 		const char *call;
 		int result;
 		int error;
-	} failures[] = {{"cuMemcpyHtoDAsync", 999, -EIO}, {"cuMemcpyHtoDAsync", 1, -EINVAL},
-		{"cuStreamIsCapturing", 999, -EIO}, {"cuStreamGetCtx", 400, -EINVAL}};
+	} failures[] = {
+		{"cuStreamGetCtx", 400, -EINVAL}, /* first: of none before is known what it is */
+		{"cuMemcpyHtoDAsync", 999, -EIO},
+		{"cuMemcpyHtoDAsync", 1, -EINVAL},
+		{"cuStreamIsCapturing", 999, -EIO},
+	};
 	struct pair pair = begin(0);
 	const struct sluice_message *message;
 	uint64_t offset;
@@ -390,12 +394,15 @@ static void a_copy_that_fails_says_so(void)
 	check_result(0, send_pattern(pair.producer, 1, 1000, 0));
 	message = hold(pair.consumer);
 	for (unsigned i = 0; i < sizeof failures / sizeof failures[0]; i++) {
+		stream_handle stream = device_stream();
+
 		standin()->fail(failures[i].call, 0, failures[i].result);
-		check_result(failures[i].error, sluice_cuda_upload(message, 0, pair.memory, LANE, pair.stream));
+		check_result(failures[i].error, sluice_cuda_upload(message, 0, pair.memory, LANE, stream));
 		check(strstr(status_of(pair.consumer).reason, failures[i].call) != NULL);
 		standin()->fail(failures[i].call, 0, failures[i].result);
-		check_result(failures[i].error,
-			sluice_cuda_upload_batch(&message, 1, pair.memory, LANE, pair.stream, &offset));
+		check_result(
+			failures[i].error, sluice_cuda_upload_batch(&message, 1, pair.memory, LANE, stream, &offset));
+		device_end_stream(stream);
 	}
 	/* No memory of the device. */
 	check_result(-EINVAL, sluice_cuda_upload(message, 0, 4096, LANE, pair.stream));

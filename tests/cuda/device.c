@@ -35,6 +35,7 @@ static struct {
 	const struct standin *standin;
 	bool started;
 	bool ruined;
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define MEMBER(name, since, parameters) int(*name) parameters;
 	CALLS(MEMBER)
 #undef MEMBER

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "device.h"
 
 struct work {
@@ -32,8 +33,7 @@ bool embedder_make(const struct embedding_table *table, uint32_t slots, int64_t 
 {
 	struct embedder *embedder = calloc(1, sizeof *embedder);
 
-	if (!embedder || slots > 16)
-		return false;
+	check(embedder != NULL && slots <= 16);
 	device_use(0);
 	embedder->table = table;
 	embedder->stream = device_stream();

@@ -80,7 +80,7 @@ static unsigned entry_of(const char *name)
 {
 	unsigned i = 0;
 
-	while (i < sizeof entries / sizeof entries[0] && strcmp(entries[i].name, name))
+	while (i < sizeof entries / sizeof entries[0] && strcmp(entries[i].name, name) != 0)
 		i++;
 	if (i == sizeof entries / sizeof entries[0])
 		abort();
@@ -354,7 +354,7 @@ static int cuCtxSynchronize(void)
 
 #define HERE(name)                                                                                                     \
 	if (!strcmp(symbol, #name))                                                                                    \
-		return (void (*)(void))name;
+		return (void (*)(void))(name);
 #define DECLARED(name) extern void standin_##name(void);
 #define ELSEWHERE(name)                                                                                                \
 	if (!strcmp(symbol, #name))                                                                                    \
