@@ -39,36 +39,45 @@ static const char *advice_for(int error, const struct sluice_cuda_status *status
 	}
 }
 
+/* While a thread detaches, what others ask the library for would wait for that, with the interpreter's lock. */
+static bool is_changing(const struct handle *handle)
+{
+	return handle->cuda != NULL && handle->cuda->state == CUDA_CHANGING;
+}
+
+static PyObject *raise_changing(const struct handle *handle)
+{
+	return errors_raise(-EBUSY, "another thread detaches this consumer of channel %R from CUDA", handle->name);
+}
+
 PyObject *cuda_raise(struct handle *handle, int error)
 {
 	struct sluice_cuda_status status = {0};
-	if (error == -EBADF || error == -EALREADY || error == -ESTALE)
+	if (is_changing(handle))
+		return raise_changing(handle);
+	/* Closed, or the parent's, is what it is first of all. */
+	int told = handle->open != NULL ? sluice_cuda_status(handle->open, &status) : -EBADF;
+	if (told != 0)
+		error = told;
+	if (told != 0 || error == -EALREADY || error == -ESTALE)
 		return errors_raise(error, NULL);
-	if (handle->cuda != NULL && handle->cuda->state == CUDA_CHANGING)
-		return errors_raise(
-			-EBUSY, "another thread detaches this consumer of channel %R from CUDA", handle->name);
 	if (error == -ENOTCONN)
 		return errors_raise_cuda(
 			error, "CUDA is not enabled for this consumer of channel %R: call its cuda()", handle->name);
 	if (error == -EEXIST)
 		return errors_raise_cuda(
 			error, "CUDA is enabled for this consumer of channel %R: cuda_detach() it first", handle->name);
-	int told = handle->open != NULL ? sluice_cuda_status(handle->open, &status) : -EBADF;
-	if (told == -ECHILD)
-		return errors_raise(told, NULL);
-	const char *text = told == 0 && status.error == error ? status.reason : sluice_strerror(error);
+	const char *text = status.error == error ? status.reason : sluice_strerror(error);
 	const char *advice = advice_for(error, &status);
 	return errors_raise_cuda(error, "%s%s%s", text, advice != NULL ? ": " : "", advice != NULL ? advice : "");
 }
 
 int cuda_check(struct handle *handle)
 {
-	if (handle->cuda != NULL && handle->cuda->state == CUDA_ON)
+	if (handle->cuda != NULL && handle->cuda->state == CUDA_ON && handle->open != NULL &&
+		handle->kind->check(handle->open) == 0) /* before torch is asked, which a child must not use */
 		return 0;
-	if (handle->open != NULL && handle->kind->check(handle->open) == -ECHILD)
-		errors_raise(-ECHILD, NULL);
-	else
-		cuda_raise(handle, -ENOTCONN);
+	cuda_raise(handle, -ENOTCONN);
 	return -1;
 }
 
@@ -315,6 +324,8 @@ PyObject *cuda_get_status(PyObject *self, void *unused)
 		handle_refuse(handle);
 		return NULL;
 	}
+	if (is_changing(handle))
+		return raise_changing(handle);
 	int error = sluice_cuda_status(handle->open, &status);
 	return error == 0 ? describe(handle, &status) : errors_raise(error, NULL);
 }
