@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Acknowledgements: messages of a queue that a consumer has released behind a GPU's work, and which are done with once the
- * GPU has written a ticket into a word of the consumer's page. Whoever comes by then releases them by an exact swap from the
- * word by which that consumer holds them: it itself, a producer that wants room, who looks after others, who recovers the
- * dead. Knows words and entries, and nothing of GPUs.
+ * Acknowledgements: messages of a queue that a consumer has released behind a GPU's work, and which are done with once
+ * the GPU has written a ticket into a word of the consumer's page. Whoever comes by then releases them by an exact swap
+ * from the word by which that consumer holds them: it itself, a producer that wants room, who looks after others, who
+ * recovers the dead. Knows words and entries, and nothing of GPUs.
  *
- * A ticket carries the incarnation of its consumer and is never used twice. So a write that comes late, from a consumer that
- * was stopped and declared dead, acknowledges no entry of whoever has the slot now; and if it acknowledges its own, the swap
- * finds another claim word, because the message was given back before the slot was.
+ * A ticket carries the incarnation of its consumer and is never used twice. So a write that comes late, from a consumer
+ * that was stopped and declared dead, acknowledges no entry of whoever has the slot now; and if it acknowledges its
+ * own, the swap finds another claim word, because the message was given back before the slot was.
  */
 #ifndef SLUICE_LIB_ACKS_H
 #define SLUICE_LIB_ACKS_H
@@ -35,8 +35,8 @@ struct acks_run {
 /* ---- the consumer's side; its threads exclude one another ---- */
 
 /*
- * Fills entry `index` of the consumer in `slot`. Ends with a read-modify-write: after a full fence (D3) the caller looks
- * whether the lane's producer sleeps, who may have gone to sleep for long before there was an entry.
+ * Fills entry `index` of the consumer in `slot`. Ends with a read-modify-write: after a full fence (D3) the caller
+ * looks whether the lane's producer sleeps, who may have gone to sleep for long before there was an entry.
  */
 void acks_announce(
 	struct layout_control *control, uint32_t slot, uint32_t index, uint64_t ticket, const struct acks_run *run);
@@ -59,7 +59,9 @@ static inline bool acks_exist(const struct layout_control *control)
 /* True if a living consumer has an entry of lane `key`. */
 bool acks_wait_for(const struct layout_control *control, struct lane_key key);
 
-/* Releases what GPUs have acknowledged of lane `key`, with its claims and depth. Returns how many messages that were. */
+/*
+ * Releases what GPUs have acknowledged of lane `key`, with its claims and depth. Returns how many messages that were.
+ */
 uint32_t acks_collect(
 	const struct layout_control *control, struct lane_key key, struct layout_claims *claims, uint32_t depth);
 

@@ -19,8 +19,8 @@
 #include "stats.h"
 
 /*
- * Somebody above, to whom it matters which lanes a consumer has mapped, and who keeps messages that leave. All calls are made
- * in the consumer's thread.
+ * Somebody above, to whom it matters which lanes a consumer has mapped, and who keeps messages that leave. All calls
+ * are made in the consumer's thread.
  */
 struct consumer_attachment {
 	/* A lane was mapped; `lane->attachment`, NULL by then, is the attachment's to use. */
@@ -63,11 +63,11 @@ struct sluice_consumer {
 	struct spin spin;
 	struct sampler liveness; /* when one that never waits looks after the others; counts messages and looks */
 	uint64_t looked_after;   /* received_messages when it was last asked */
-	struct consumer_attachment *attachment; /* or NULL */
-	int pending_error;                      /* found while something else was under way */
+	int pending_error;       /* found while something else was under way */
 	bool ordered;
 	bool has_fault;
 	struct sluice_fault fault;
+	struct consumer_attachment *attachment; /* or NULL */
 };
 
 /* The budget of a call that takes one message, whatever it is; that of a batch is always less. */

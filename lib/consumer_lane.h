@@ -30,8 +30,7 @@ struct consumer_lane {
 	struct claims_owner owner; /* this consumer */
 	const uint64_t *member;    /* the producer's word in the roster, and what it is while the producer is there */
 	uint64_t member_there;
-	void *attachment; /* of the consumer's attachment, if it has one */
-	uint64_t fed;     /* the tail for which a look in vain has woken the producer */
+	uint64_t fed; /* the tail for which a look in vain has woken the producer */
 	bool attached;
 	bool broadcast;
 	bool given_up;               /* its producer broke the rules: nothing more is read from it */
@@ -58,6 +57,7 @@ struct consumer_lane {
 	uint64_t bytes;             /* its payload */
 	bool repeated;              /* it was delivered before, to somebody who died with it */
 	struct recover_watch watch; /* for messages held too long */
+	void *attachment;           /* of the consumer's attachment, if it has one */
 };
 
 /* What is wrong with a lane, for sluice_consumer_fault. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A consumer's attachment to CUDA, as its files share it: cuda.c attaches, detaches and tells; cuda_pin.c registers memory;
- * cuda_copy.c uploads; cuda_release.c releases behind streams; cuda_buffer.c has memory on the device. Nothing below knows
- * of it: a consumer knows a struct consumer_attachment.
+ * A consumer's attachment to CUDA, as its files share it: cuda.c attaches, detaches and tells; cuda_pin.c registers
+ * memory; cuda_copy.c uploads; cuda_release.c releases behind streams; cuda_buffer.c has memory on the device. Nothing
+ * below knows of it: a consumer knows a struct consumer_attachment.
  */
 #ifndef SLUICE_LIB_CUDA_H
 #define SLUICE_LIB_CUDA_H
@@ -29,7 +29,9 @@ struct cuda_group {
 	cuda_event event; /* instead of all these, or NULL */
 };
 
-/* Registered parts of a lane are so large, the last one smaller. A variable for tests alone: lanes in them are small. */
+/*
+ * Registered parts of a lane are so large, the last one smaller. A variable for tests alone: lanes in them are small.
+ */
 extern uint64_t cuda_chunk_bytes;
 
 /* A lane that was registered, or not. */
@@ -104,7 +106,10 @@ void cuda_unpin_words(struct cuda *cuda);
 void cuda_collect(struct consumer_attachment *attachment);
 uint64_t cuda_nap_ns(struct consumer_attachment *attachment);
 
-/* Waits for all that the context was given, and lets everything that leaves go, or gives it back. 0 or a negative errno. */
+/*
+ * Waits for all that the context was given, and lets everything that leaves go, or gives it back. 0 or a negative
+ * errno.
+ */
 int cuda_settle(struct cuda *cuda, struct cuda_reason *reason);
 
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory on the device, for programs without an allocator of their own. It outlives the attachment that it came from. */
+/*
+ * Memory on the device, for programs without an allocator of their own. It outlives the attachment that it came from.
+ */
 #include "cuda.h"
 
 #include <errno.h>

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the lane to the device: one tensor, a message, or a batch in as few copies as can be; and where kernels read it. */
+/*
+ * From the lane to the device: one tensor, a message, or a batch in as few copies as can be; and where kernels read it.
+ */
 #include "cuda.h"
 
 #include <errno.h>
 
-#include "atomic.h"
-
-/* Submitting a copy costs as much as 160 KiB of it: what lies between two messages may be copied along up to so much. */
+/*
+ * Submitting a copy costs as much as 160 KiB of it: what lies between two messages may be copied along up to so much.
+ */
 #define GAP_BYTES 4096
 
 /* Where parts of a batch that are copies of their own begin in the buffer. */
@@ -77,11 +79,13 @@ static int begin(struct copier *copier, struct cuda *cuda, cuda_stream stream, u
 
 static void end(struct copier *copier, bool pushed)
 {
+	struct sluice_cuda_status *figures = &copier->cuda->figures;
 	cuda_driver_leave(copier->driver, pushed);
-	/* relaxed: figures for people */
-	atomic_add_relaxed(&copier->cuda->figures.copies, (uint64_t)copier->copies);  /* relaxed: as said */
-	atomic_add_relaxed(&copier->cuda->figures.copied_bytes, copier->bytes);       /* relaxed: as said */
-	atomic_add_relaxed(&copier->cuda->figures.pageable_copies, copier->pageable); /* relaxed: as said */
+	pthread_mutex_lock(&copier->cuda->mutex);
+	figures->copies += (uint64_t)copier->copies;
+	figures->copied_bytes += copier->bytes;
+	figures->pageable_copies += copier->pageable;
+	pthread_mutex_unlock(&copier->cuda->mutex);
 }
 
 /* ---- where things lie ---- */

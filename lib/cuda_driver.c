@@ -87,8 +87,11 @@ static void *find(const struct finder *finder, const char *name, int version)
 {
 	void *function = NULL;
 	int status = 0;
-	int result = finder->find != NULL ? finder->find(name, &function, version, 0, &status)
-					  : finder->find_11(name, &function, version, 0);
+	int result = CUDA_NOT_SUPPORTED;
+	if (finder->find != NULL)
+		result = finder->find(name, &function, version, 0, &status);
+	else if (finder->find_11 != NULL)
+		result = finder->find_11(name, &function, version, 0);
 	return result == CUDA_SUCCESS && status == 0 ? function : NULL;
 }
 
@@ -96,21 +99,23 @@ static int find_functions(struct cuda_driver *driver, struct cuda_reason *reason
 {
 	struct finder finder = {NULL, NULL};
 	if (symbol(driver->library, "cuGetProcAddress_v2", &finder.find) == NULL &&
-		symbol(driver->library, "cuGetProcAddress", &finder.find_11) == NULL)
-		return cuda_explain(
-			-ENOTSUP, reason, "the CUDA driver is too old: it needs to be of CUDA 11.3 or later");
+		symbol(driver->library, "cuGetProcAddress", &finder.find_11) == NULL) {
+		cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it needs to be of CUDA 11.3 or later");
+		return -ENOTSUP;
+	}
 	const char *missing = NULL;
 	void *function;
 #define FIND(name, since, required, parameters)                                                                        \
 	function = find(&finder, "cu" #name, since);                                                                   \
-	memcpy(&driver->name, &function, sizeof function);                                                             \
+	driver->name = (__typeof__(driver->name))function;                                                             \
 	if (function == NULL && (required))                                                                            \
 		missing = "cu" #name;
 	CUDA_ENTRY_POINTS(FIND)
 #undef FIND
-	if (missing != NULL)
-		return cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it has no %s", missing);
-	return 0;
+	if (missing == NULL)
+		return 0;
+	cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it has no %s", missing);
+	return -ENOTSUP;
 }
 
 static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
@@ -139,10 +144,12 @@ static int start_driver(struct cuda_driver *driver, struct cuda_reason *reason)
 
 static int open_library(struct cuda_driver *driver, struct cuda_reason *reason)
 {
-	driver->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	/* It starts threads and registers what is done at exit: once there, it had better stay. */
+	driver->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	if (driver->library == NULL) {
 		const char *why = dlerror();
-		return cuda_explain(-ENOSYS, reason, "there is no CUDA driver: %s", why != NULL ? why : LIBRARY);
+		cuda_explain(-ENOSYS, reason, "there is no CUDA driver: %s", why != NULL ? why : LIBRARY);
+		return -ENOSYS;
 	}
 	int error = find_functions(driver, reason);
 	return error != 0 ? error : start_driver(driver, reason);
@@ -281,8 +288,10 @@ struct cuda_driver *cuda_driver_keep(struct cuda_driver *driver)
 
 void cuda_driver_drop(struct cuda_driver *driver)
 {
-	/* Of private memory; full, so that whoever is last comes after all that the others did. */
-	if (driver == NULL || atomic_add_full(&driver->references, UINT32_MAX) != 1)
+	if (driver == NULL)
+		return;
+	/* Y1: pairs with Y1 in cuda_driver_drop of other threads: the last one comes after all that the others did */
+	if (atomic_add_full(&driver->references, UINT32_MAX) != 1)
 		return;
 	if (driver->retained)
 		(void)driver->DevicePrimaryCtxRelease(driver->device);

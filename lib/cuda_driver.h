@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The CUDA driver: opened at run time, its entry points, one context of it, and what its errors are here. The only file that
- * knows how the driver is called. Types are declared as far as they are needed, so that no toolkit is.
+ * The CUDA driver: opened at run time, its entry points, one context of it, and what its errors are here. The only file
+ * that knows how the driver is called. Types are declared as far as they are needed, so that no toolkit is.
  */
 #ifndef SLUICE_LIB_CUDA_DRIVER_H
 #define SLUICE_LIB_CUDA_DRIVER_H
@@ -105,6 +105,7 @@ struct cuda_driver {
 	bool pools;        /* allocate in stream order, */
 	bool writes;       /* write 64 bits behind a stream's work */
 	char device_name[64];
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define CUDA_MEMBER(name, since, required, parameters) int(*name) parameters;
 	CUDA_ENTRY_POINTS(CUDA_MEMBER)
 #undef CUDA_MEMBER

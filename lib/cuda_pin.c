@@ -18,8 +18,8 @@ static uint64_t chunk_bytes_at(const struct cuda_pin *pin, uint32_t index)
 }
 
 /*
- * Registers memory that this process can only read. Where the device cannot have it read-only the driver takes the pages for
- * writing, which the mapping allows some drivers and not others.
+ * Registers memory that this process can only read. Where the device cannot have it read-only the driver takes the
+ * pages for writing, which the mapping allows some drivers and not others.
  */
 static int register_read_only(const struct cuda_driver *driver, void *memory, uint64_t bytes)
 {
@@ -122,7 +122,9 @@ void cuda_unpin_lane(struct cuda *cuda, struct consumer_lane *lane)
 	lane->attachment = NULL;
 	bool pinned = pin != NULL && pin->reason.error == 0;
 	bool pushed;
-	/* What cannot be unregistered any more, its context being gone, is not registered either, or stays until exit. */
+	/*
+	 * What cannot be unregistered any more, its context being gone, is not registered either, or stays until exit.
+	 */
 	if (pinned && cuda_driver_enter(driver, &pushed) == CUDA_SUCCESS) {
 		for (uint32_t i = 0; i < pin->chunks; i++) {
 			struct cuda_reason reason;

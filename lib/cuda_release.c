@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Releasing behind a stream's work. Messages that are released together form a group, with one ticket. The stream writes the
- * ticket into a word of the consumer's page; entries of the page say for which claim words that counts, so that others can
- * turn it into releases as well (acks.h). Where that cannot be had, an event stands in for the ticket, and only this
- * consumer's calls look at it.
+ * Releasing behind a stream's work. Messages that are released together form a group, with one ticket. The stream
+ * writes the ticket into a word of the consumer's page; entries of the page say for which claim words that counts, so
+ * that others can turn it into releases as well (acks.h). Where that cannot be had, an event stands in for the ticket,
+ * and only this consumer's calls look at it.
  *
  * Everything under the attachment's mutex: messages may be released by any thread.
  */
@@ -55,7 +55,7 @@ static void append(struct cuda *cuda, struct cuda_group *group)
 	else
 		cuda->first = group;
 	cuda->last = group;
-	/* relaxed, here and where it falls: changed under the mutex; who reads it without looks again soon */
+	/* relaxed: changed under the mutex; who reads it without looks again soon */
 	atomic_store_relaxed(&cuda->pending, cuda->pending + group->count);
 }
 
@@ -64,7 +64,7 @@ static void give_up_signs(struct cuda *cuda, struct cuda_group *group)
 {
 	if (group->event != NULL) {
 		(void)cuda->driver->EventDestroy(group->event);
-		cuda->by_event--;
+		atomic_store_relaxed(&cuda->by_event, cuda->by_event - 1); /* relaxed: see append */
 	}
 	for (uint64_t bits = group->entries; bits != 0; bits &= bits - 1)
 		if (cuda->consumer->channel.config.mode == SLUICE_QUEUE)
@@ -131,9 +131,9 @@ static bool event_is_there(struct looking *looking, const struct cuda_group *gro
 }
 
 /*
- * Something else than the ticket, or what stood there before, was written into the word: by a device whose process had this
- * slot before, was declared dead and lives. Perhaps over the ticket, which then never shows. Asking the device is slow, and
- * this never happens.
+ * Something else than the ticket, or what stood there before, was written into the word: by a device whose process had
+ * this slot before, was declared dead and lives. Perhaps over the ticket, which then never shows. Asking the device is
+ * slow, and this never happens.
  */
 static COLD bool ask_device(struct looking *looking)
 {
@@ -291,7 +291,7 @@ static int record_event(struct cuda *cuda, struct cuda_group *group, cuda_stream
 		group->event = NULL;
 		return cuda_driver_explain(driver, "cuEventRecord", result, reason);
 	}
-	cuda->by_event++;
+	atomic_store_relaxed(&cuda->by_event, cuda->by_event + 1); /* relaxed: see append */
 	cuda->figures.by_event += group->count;
 	return 0;
 }
@@ -316,8 +316,8 @@ static struct acks_run next_run(struct sluice_message **message, uint32_t word)
 }
 
 /*
- * Tells others what the ticket is worth. What finds no free entry is left to this consumer. A producer that sleeps has not
- * counted on an acknowledgement: from now on it looks for one.
+ * Tells others what the ticket is worth. What finds no free entry is left to this consumer. A producer that sleeps has
+ * not counted on an acknowledgement: from now on it looks for one.
  */
 static void announce(struct cuda *cuda, struct cuda_group *group)
 {

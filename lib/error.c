@@ -18,14 +18,19 @@ static const struct {
 	{EINTR, "a signal handler ran during the wait and nothing was changed: call again"},
 	{EBUSY, "a reservation is open, publish or discard it first; or members still live, see `sluice ls`; or "
 		"another "
-		"thread waits in the poller, or another poller has the handle"},
-	{EMSGSIZE, "the message is larger than half its lane: ask for more lane_bytes, or send less at once"},
+		"thread waits in the poller, or another poller has the handle; or the CUDA stream is being captured"},
+	{EMSGSIZE,
+		"the message is larger than half its lane: ask for more lane_bytes, or send less at once; or than the "
+		"buffer on the device: see sluice_cuda_batch_bytes"},
 	{E2BIG, "a message takes up to 16 tensors of up to 8 dimensions"},
 	{EOVERFLOW, "the shape's product does not fit 63 bits"},
-	{EINVAL, "an argument is not valid: a name, an option, a dtype or a dimension"},
+	{EINVAL, "an argument is not valid: a name, an option, a dtype or a dimension; or a CUDA stream or address of "
+		 "another context"},
 	{EALREADY, "that message was published, discarded or released before"},
 	{EBADF, "that handle was closed before"},
-	{ECHILD, "that handle belongs to the parent process: open one in the child after fork"},
+	{ECHILD, "that handle belongs to the parent process: open one in the child after fork; CUDA cannot be started "
+		 "in "
+		 "the child of a process that has used it"},
 	{ESTALE, "this member was declared dead and others took over what it held: close it and open again"},
 	{EPIPE, "the last counterpart is gone: wait for another without SLUICE_REPORT_GONE, or stop"},
 	{ENODATA, "end of stream: all producers closed and nothing is left"},
@@ -34,7 +39,13 @@ static const struct {
 		  "`sluice rm` removes the channel"},
 	{EPROTO, "a file stands in the channel's place that is not Sluice's: remove it, or choose another name"},
 	{EPROTONOSUPPORT, "the channel was made by a Sluice with another layout version: `sluice rm` removes it"},
-	{ENODEV, "there is no such memory node or PCI device: see /sys/devices/system/node, `lspci -D`"},
+	{ENODEV, "there is no such memory node, PCI or CUDA device: see /sys/devices/system/node, `lspci -D`, "
+		 "`nvidia-smi`"},
+	{ENOSYS, "there is no CUDA driver, libcuda.so.1, on this machine or in this container: see sluice_cuda_status"},
+	{ENOTCONN, "the consumer has no CUDA: call sluice_cuda_attach, and look at what it returns"},
+	{EXDEV, "the tensor crosses a multiple of 1 GiB in its lane, and this device sees the two parts apart: upload "
+		"it"},
+	{EIO, "the CUDA driver failed: sluice_cuda_status has the name of its error"},
 	{ENOENT, "there is no such channel, directory, record or entry"},
 	{EEXIST, "the channel exists with other options than those insisted on: see `sluice stat`, or drop "
 		 "SLUICE_INSIST; or the handle is in the poller already"},
@@ -49,7 +60,9 @@ static const struct {
 	{ELOOP, "a symbolic link stands in the channel's place, and links are never followed: remove it"},
 	{ENOTSUP, "the directory is not on a tmpfs: use /dev/shm, or point SLUICE_DIR at one; or /proc is not mounted; "
 		  "or "
-		  "neither io_uring nor futex_waitv is there for a poller, see `sluice doctor`"},
+		  "neither io_uring nor futex_waitv is there for a poller, see `sluice doctor`; or the CUDA driver or "
+		  "device "
+		  "cannot do that, see sluice_cuda_status"},
 	{ENOLCK, "this system only pretends to lock files, so deaths could not be noticed: use another directory or "
 		 "sandbox"},
 	{ENOMEM, "out of memory, or out of address space for mappings"},

@@ -190,9 +190,9 @@ struct layout_aside {
 static_assert(sizeof(struct layout_aside) == 64, "aside");
 
 /*
- * Messages in a row of one lane that their consumer released behind a GPU's work: done with once the GPU has written the
- * ticket into the word. The consumer, all of it: `ticket` 0 before the rest and last, release; others: acquire, first and
- * again after the rest.
+ * Messages in a row of one lane that their consumer released behind a GPU's work: done with once the GPU has written
+ * the ticket into the word. The consumer, all of it: `ticket` 0 before the rest and last, release; others: acquire,
+ * first and again after the rest.
  */
 struct layout_ack {
 	uint64_t ticket;   /* what the GPU writes; never used twice; 0: no entry */
@@ -202,8 +202,25 @@ struct layout_ack {
 	uint32_t lane_incarnation;
 	uint32_t count; /* of messages */
 	uint32_t word;  /* index into `words` */
+	uint64_t seal;  /* layout_ack_seal of all of the above: what two wrote has none */
 };
-static_assert(sizeof(struct layout_ack) == 40, "ack");
+static_assert(sizeof(struct layout_ack) == 48, "ack");
+
+/*
+ * A former holder of the slot that was declared dead and lives may write into an entry of the next one, and what stands
+ * there then is partly the one's and partly the other's.
+ */
+static inline uint64_t layout_ack_seal(const struct layout_ack *ack)
+{
+	const uint64_t words[] = {ack->ticket, ack->sequence, ack->claim,
+		(uint64_t)ack->lane_incarnation << 32 | ack->lane_slot, (uint64_t)ack->word << 32 | ack->count};
+	uint64_t seal = 0;
+	for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
+		seal = (seal ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
+		seal ^= seal >> 32;
+	}
+	return seal;
+}
 
 /* What one consumer writes and others only read. */
 struct layout_consumer_page {
@@ -221,7 +238,7 @@ struct layout_consumer_page {
 	uint64_t pending; /* bit map of `acks` in use: the consumer's process, full or and and; others, acquire */
 	uint64_t reserved2[15];
 	struct layout_ack acks[LAYOUT_ACKS];
-	uint64_t reserved3[80];
+	uint64_t reserved3[16];
 };
 static_assert(offsetof(struct layout_consumer_page, words) == 0x1100, "words");
 static_assert(offsetof(struct layout_consumer_page, pending) == 0x1300, "pending");
@@ -478,8 +495,8 @@ static inline uint32_t layout_cursor_incarnation(uint64_t word)
 }
 
 /*
- * What a GPU writes when it is done with a message: 47 bits number, 17 bits incarnation of the consumer's slot, never 0. So a
- * write that is late, of a former holder of the slot, acknowledges nothing of its next one.
+ * What a GPU writes when it is done with a message: 47 bits number, 17 bits incarnation of the consumer's slot, never 0.
+ * So a write that is late, of a former holder of the slot, acknowledges nothing of its next one.
  */
 #define LAYOUT_TICKET_BITS 47
 

@@ -16,8 +16,7 @@ enum message_state {
 	MESSAGE_NONE = 0,
 	MESSAGE_RESERVED = 1,
 	MESSAGE_HELD = 2,
-	MESSAGE_LEAVING =
-		3 /* its consumer has released it behind a device's work: still held, for that one, but no more its */
+	MESSAGE_LEAVING = 3 /* released behind a device's work: held until that is done, and no more the caller's */
 };
 
 struct consumer_lane;

@@ -84,7 +84,7 @@ void producer_look_after(struct sluice_producer *producer, uint64_t now_ns);
 /* What it does before its bell is armed; `bytes` as in producer_has_room. */
 void producer_before_arming(struct sluice_producer *producer, uint64_t bytes);
 
-/* How long it may sleep at most once its bell is armed, since GPUs that are done wake nobody; 0: as long as any sleeper. */
+/* How long it may sleep at most once its bell is armed, since GPUs wake nobody; 0: as long as any sleeper. */
 uint64_t producer_nap_ns(const struct sluice_producer *producer);
 
 /* What it does once its bell is armed and there still is no room, before it sleeps. */

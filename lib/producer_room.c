@@ -121,9 +121,9 @@ static struct lane_key own_key(const struct sluice_producer *producer)
 /* Releases what GPUs are done with, and takes it back; true if that was anything. */
 static COLD bool reclaim_acknowledged(struct sluice_producer *producer)
 {
-	return acks_collect(producer->channel.control, own_key(producer), producer->claims, producer->writer.depth) >
-		       0 &&
-	       producer_reclaim(producer);
+	struct layout_control *control = producer->channel.control;
+	uint32_t released = acks_collect(control, own_key(producer), producer->claims, producer->writer.depth);
+	return released != 0 && producer_reclaim(producer);
 }
 
 bool producer_find_room(struct sluice_producer *producer, uint64_t bytes, struct lane_room *ret_room)
@@ -150,8 +150,9 @@ static void look_after_others(struct sluice_producer *producer, uint64_t now_ns)
 	if (!due || producer->broadcast || channel->config.take_back_ns == 0)
 		return;
 	struct lane_table table = channel_lane_table(channel);
-	(void)recover_overdue(&table, own_key(producer), &producer->objects, &producer->watch, now_ns,
-		channel->config.take_back_ns, channel->config.max_deliveries); /* out of memory: consumers look too */
+	struct lane_key key = {channel->slot, channel->incarnation};
+	(void)recover_overdue(&table, key, &producer->objects, &producer->watch, now_ns, channel->config.take_back_ns,
+		channel->config.max_deliveries); /* out of memory: consumers look too */
 }
 
 /* One that only ever asks whether there is room looks after the others all the same, by a clock that it seldom reads. */

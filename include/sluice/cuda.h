@@ -7,22 +7,23 @@
  *     sluice_cuda_upload(message, 0, device_address, bytes, stream);         one asynchronous copy
  *     sluice_cuda_release(message, stream);                                  released when the stream gets there
  *
- * The driver, libcuda.so.1, is opened by sluice_cuda_attach and not before: the same library serves machines with and without
- * a GPU, and no toolkit is needed to build or to use it. A stream is a CUstream or a cudaStream_t, which are the same
- * pointer; NULL is the default stream (and 1 and 2 what cuda.h calls CU_STREAM_LEGACY and CU_STREAM_PER_THREAD). A device
- * address is a CUdeviceptr, or a pointer of the runtime API cast to uintptr_t. No call here leaves another context current
- * than there was, none leaves an error behind in the runtime API, and none waits for the device unless it says so.
+ * The driver, libcuda.so.1, is opened by sluice_cuda_attach and not before: the same library serves machines with and
+ * without a GPU, and no toolkit is needed to build or to use it. A stream is a CUstream or a cudaStream_t, which are
+ * the same pointer; NULL is the default stream (and 1 and 2 what cuda.h calls CU_STREAM_LEGACY and
+ * CU_STREAM_PER_THREAD). A device address is a CUdeviceptr, or a pointer of the runtime API cast to uintptr_t. No call
+ * here leaves another context current than there was, none leaves an error behind in the runtime API, and none waits
+ * for the device unless it says so.
  *
- * Pinned is each lane of an attached consumer (`cuMemHostRegister`, read-only where the device can): those that are there
- * in sluice_cuda_attach, those of later producers when a receive finds them, which takes about 50 ms for a GiB and is not on
- * the way of a message. Where pinning is refused the lane is received from as ever, uploads from it fail with the reason
- * unless SLUICE_CUDA_PAGEABLE was given, and sluice_cuda_status says why.
+ * Pinned is each lane of an attached consumer (`cuMemHostRegister`, read-only where the device can): those that are
+ * there in sluice_cuda_attach, those of later producers when a receive finds them, which takes about 50 ms for a GiB
+ * and is not on the way of a message. Where pinning is refused the lane is received from as ever, uploads from it fail
+ * with the reason unless SLUICE_CUDA_PAGEABLE was given, and sluice_cuda_status says why.
  *
- * Threads: attach, detach and collect are calls of the consumer's thread, as sluice_receive is. The others may come from any
- * thread while the consumer is open and attached, also while another receives; calls that name one message or one buffer
- * must not come at the same time. After fork every call in the child returns -ECHILD, and a child of a process that has used
- * CUDA cannot start it anew: attach says -ECHILD there too. Nothing here is safe in a signal handler. A stream that is being
- * captured into a graph is refused (-EBUSY): a message is gone when the graph runs.
+ * Threads: attach, detach and collect are calls of the consumer's thread, as sluice_receive is. The others may come
+ * from any thread while the consumer is open and attached, also while another receives; calls that name one message or
+ * one buffer must not come at the same time. After fork every call in the child returns -ECHILD, and a child of a
+ * process that has used CUDA cannot start it anew: attach says -ECHILD there too. Nothing here is safe in a signal
+ * handler. A stream that is being captured into a graph is refused (-EBUSY): a message is gone when the graph runs.
  *
  * Errors that several calls share:
  *   -EINVAL    an argument; a stream or a device address of another context: sluice_cuda_status has the text
@@ -70,21 +71,24 @@ struct sluice_cuda_options {
 
 /*
  * Enables CUDA for a consumer: opens the driver, pins the lanes and the consumer's acknowledgement words.
- * Which context: `context` if that is given; else the calling thread's current one, unless SLUICE_CUDA_DEVICE names another
- * device; else the primary context of that device (0 if none is named), which is the one of the runtime API and of torch,
- * and is kept until detach. `options` may be NULL.
+ * Which context: `context` if that is given; else the calling thread's current one, unless SLUICE_CUDA_DEVICE names
+ * another device; else the primary context of that device (0 if none is named), which is the one of the runtime API and
+ * of torch, and is kept until detach. `options` may be NULL.
  * A lane that cannot be pinned is no error here: look at sluice_cuda_status. Closing the consumer detaches it.
- * Returns 0, -EEXIST (attached already), -ENOSYS (there is no libcuda.so.1), -ENOTSUP (its driver is too old, or works with
- * no device here), -ENODEV (no device; none of that ordinal; `context` is of another device), -ENOMEM, -EIO, -EINVAL,
- * -ECHILD (the consumer's parent's; or CUDA was started before fork). Whatever it returns, sluice_cuda_status says more.
+ * Returns 0, -EEXIST (attached already), -ENOSYS (there is no libcuda.so.1), -ENOTSUP (its driver is too old, or works
+ * with no device here), -ENODEV (no device; none of that ordinal; `context` is of another device), -ENOMEM, -EIO,
+ * -EINVAL,
+ * -ECHILD (the consumer's parent's; or CUDA was started before fork). Whatever it returns, sluice_cuda_status says
+ * more.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_attach(
 	struct sluice_consumer *consumer, const struct sluice_cuda_options *options);
 
 /*
- * Waits until the context has done all that it was given, turns what was released into releases, unpins everything. Messages
- * that are held stay held and can be read. If the device failed, messages whose release it never came to go back instead
- * and reach another consumer (of a broadcast: they are released). Afterwards the consumer may be attached anew.
+ * Waits until the context has done all that it was given, turns what was released into releases, unpins everything.
+ * Messages that are held stay held and can be read. If the device failed, messages whose release it never came to go
+ * back instead and reach another consumer (of a broadcast: they are released). Afterwards the consumer may be attached
+ * anew.
  * Returns 0, -ENOTCONN, -EIO (all is detached nevertheless).
  */
 SLUICE_API int sluice_cuda_detach(struct sluice_consumer *consumer);
@@ -118,7 +122,7 @@ struct sluice_cuda_status {
 	uint64_t pending;         /* of those, not free yet as far as the consumer knows */
 	int32_t pin_error;   /* why the last lane that is not pinned is not: what uploads from it return; 0: all are */
 	int32_t write_error; /* why there are no stream writes: -ENOTSUP (device, or not wanted) or as pin_error; 0 */
-	int32_t error;       /* what the last call of this header that failed returned; 0: none did */
+	int32_t error;       /* of the last failure of the driver, or of a stream that was refused; 0: none */
 	uint32_t pad;
 	char device_name[64];
 	char pin_reason[SLUICE_CUDA_TEXT_BYTES];   /* of pin_error */
@@ -127,7 +131,8 @@ struct sluice_cuda_status {
 };
 
 /*
- * Fills `*ret_status`; also of a consumer that was never attached, to say why attach failed. Any thread. Returns 0, -EINVAL,
+ * Fills `*ret_status`; also of a consumer that was never attached, to say why attach failed. Any thread. Returns 0,
+ * -EINVAL,
  * -EBADF, -ECHILD.
  */
 SLUICE_API int sluice_cuda_status(struct sluice_consumer *consumer, struct sluice_cuda_status *ret_status);
@@ -137,39 +142,42 @@ SLUICE_API int sluice_cuda_status(struct sluice_consumer *consumer, struct sluic
 #define SLUICE_CUDA_ALL UINT32_MAX /* in place of a tensor's index: all of the message */
 
 /*
- * Copies tensor `tensor` of a held message to the device, in stream order, as one copy; SLUICE_CUDA_ALL: all tensors of the
- * message as they lie, tensor i at as many bytes behind the first as its `data` is. `bytes` is what the buffer at `address`
- * can take. Returns before the copy is done: the message must stay held until then, which sluice_cuda_release sees to;
- * sluice_release would not.
- * Returns 0, -EMSGSIZE (more than `bytes`; nothing was copied), -EALREADY, -ENOTCONN, -EINVAL, -EBUSY, -EIO; of a lane that is not
- * pinned: -EPERM, -EACCES, -ENOMEM, -ENOTSUP or -EIO, see `pin_error` of the status.
+ * Copies tensor `tensor` of a held message to the device, in stream order, as one copy; SLUICE_CUDA_ALL: all tensors of
+ * the message as they lie, tensor i at as many bytes behind the first as its `data` is. `bytes` is what the buffer at
+ * `address` can take. Returns before the copy is done: the message must stay held until then, which sluice_cuda_release
+ * sees to; sluice_release would not.
+ * Returns 0, -EMSGSIZE (more than `bytes`; nothing was copied), -EALREADY, -ENOTCONN, -EINVAL, -EBUSY, -EIO; of a lane
+ * that is not pinned: -EPERM, -EACCES, -ENOMEM, -ENOTSUP or -EIO, see `pin_error` of the status.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_upload(const struct sluice_message *message, uint32_t tensor,
 	uintptr_t address, uint64_t bytes, struct CUstream_st *stream);
 
 /*
- * Copies `count` held messages of one consumer into one buffer, in as few copies as can be: messages that lie one behind
- * another in their lane, as those of a batch do, are one (two at the lane's end). `ret_offsets` gets, message by message and
- * tensor by tensor, at how many bytes from `address` each lies: as many numbers as the messages have tensors, for which there
- * must be room. Offsets are multiples of 64 if `address` is to be aligned to 64 itself, which is up to the caller.
- * Otherwise as sluice_cuda_upload. Returns the number of copies, or as that does; -EINVAL also for messages of several
- * consumers. -EIO: some copies may be under way; hold the messages until the stream is done.
+ * Copies `count` held messages of one consumer into one buffer, in as few copies as can be: messages that lie one
+ * behind another in their lane, as those of a batch do, are one (two at the lane's end). `ret_offsets` gets, message by
+ * message and tensor by tensor, at how many bytes from `address` each lies: as many numbers as the messages have
+ * tensors, for which there must be room. Offsets are multiples of 64 if `address` is to be aligned to 64 itself, which
+ * is up to the caller. Otherwise as sluice_cuda_upload. Returns the number of copies, or as that does; -EINVAL also for
+ * messages of several consumers. -EIO: some copies may be under way; hold the messages until the stream is done.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_upload_batch(const struct sluice_message *const *messages, size_t count,
 	uintptr_t address, uint64_t bytes, struct CUstream_st *stream, uint64_t *ret_offsets);
 
 /*
- * How many bytes of a buffer that takes: what lies between messages that are one copy counts. Needs no attachment. Returns
- * the number, which is never beyond twice the messages' own size and 8 KiB each, or -EINVAL, -EALREADY, -EBADF, -ECHILD.
+ * How many bytes of a buffer that takes: more than the tensors themselves, because what lies between the messages of
+ * one copy, up to 4 KiB, and between the tensors of a message counts. Needs no attachment. Returns the number, -EINVAL,
+ * -EALREADY,
+ * -EBADF, -ECHILD.
  */
 SLUICE_API SLUICE_MUST_CHECK int64_t sluice_cuda_batch_bytes(
 	const struct sluice_message *const *messages, size_t count);
 
 /*
- * Where kernels find a tensor of a held message: in the lane itself, read over the bus. For what is small or read once. The
- * memory is read-only where SLUICE_CUDA_READ_ONLY says so, and must be treated so in any case. Valid until the message is
- * released: by sluice_cuda_release behind the kernel.
- * Returns 0, -EXDEV (the tensor crosses a multiple of 1 GiB in its lane, and this device sees the two parts apart), -EALREADY,
+ * Where kernels find a tensor of a held message: in the lane itself, read over the bus. For what is small or read once.
+ * The memory is read-only where SLUICE_CUDA_READ_ONLY says so, and must be treated so in any case. Valid until the
+ * message is released: by sluice_cuda_release behind the kernel.
+ * Returns 0, -EXDEV (the tensor crosses a multiple of 1 GiB in its lane, and this device sees the two parts apart),
+ * -EALREADY,
  * -ENOTCONN, -EINVAL; of a lane that is not pinned as sluice_cuda_upload, whatever the options.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_pointer(
@@ -178,12 +186,12 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_pointer(
 /* ---- releasing ---- */
 
 /*
- * Releases a message once the stream has done all that it was given so far. The handle and its data are dead for the caller
- * when this returns; the memory goes back to its producer when the device has written an acknowledgement behind that work,
- * which nobody has to wait for. The consumer's next calls turn acknowledgements into releases, and so do producers that
- * want room, and members that look after the dead. In a broadcast, and where the status counts it as `by_event`, only the
- * consumer's own calls do: receive (not each one that finds a message at once), a wait in receive or in a poller,
- * sluice_cuda_collect, detach, close.
+ * Releases a message once the stream has done all that it was given so far. The handle and its data are dead for the
+ * caller when this returns; the memory goes back to its producer when the device has written an acknowledgement behind
+ * that work, which nobody has to wait for. The consumer's next calls turn acknowledgements into releases, and so do
+ * producers that want room, and members that look after the dead. In a broadcast, and where the status counts it as
+ * `by_event`, only the consumer's own calls do: receive (not each one that finds a message at once), a wait in receive
+ * or in a poller, sluice_cuda_collect, detach, close.
  * If the consumer dies before, the message is delivered to another.
  * From any thread. A lane need not be pinned. Never blocks, but for the driver's own submission.
  * Returns 0, or, the message being held as before: -EALREADY, -ENOTCONN, -EINVAL, -EBUSY, -EIO, -ENOMEM.
@@ -191,8 +199,8 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_pointer(
 SLUICE_API int sluice_cuda_release(const struct sluice_message *message, struct CUstream_st *stream);
 
 /*
- * The same for `count` messages of one consumer with a single write behind the stream's work. Returns 0; -EALREADY after
- * releasing all others; or as above, and all are held as before.
+ * The same for `count` messages of one consumer with a single write behind the stream's work. Returns 0; -EALREADY
+ * after releasing all others; or as above, and all are held as before.
  */
 SLUICE_API int sluice_cuda_release_batch(
 	const struct sluice_message *const *messages, size_t count, struct CUstream_st *stream);
@@ -214,8 +222,8 @@ SLUICE_API int sluice_cuda_follow(
 /* ---- memory on the device ---- */
 
 /*
- * Device memory for uploads, for programs that have no allocator of their own. From the context of an attachment, which it
- * keeps alive: it may be used and destroyed after detach and close. Any thread, one at a time.
+ * Device memory for uploads, for programs that have no allocator of their own. From the context of an attachment, which
+ * it keeps alive: it may be used and destroyed after detach and close. Any thread, one at a time.
  */
 struct sluice_cuda_buffer;
 
@@ -226,7 +234,10 @@ struct sluice_cuda_buffer;
 SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_buffer_create(struct sluice_consumer *consumer, uint64_t bytes,
 	struct CUstream_st *stream, struct sluice_cuda_buffer **ret_buffer);
 
-/* Frees it behind what `stream` was given so far. NULL is fine. Returns 0, -EINVAL, -EIO, -ECHILD; it is gone in any case. */
+/*
+ * Frees it behind what `stream` was given so far. NULL is fine. Returns 0, -EINVAL, -EIO, -ECHILD; it is gone in any
+ * case.
+ */
 SLUICE_API int sluice_cuda_buffer_destroy(struct sluice_cuda_buffer *buffer, struct CUstream_st *stream);
 
 /* Its address, its size and its device's ordinal. 0 for NULL. */

@@ -5,7 +5,8 @@
  * Start with producer.h and consumer.h. Results are 0 or a count, or a negative errno value (error.h). Options structs
  * start with their size (a larger one than the library knows is -EINVAL) and may be NULL. Handles are opaque. The
  * library starts no threads (but for a poller's descriptor where io_uring is not allowed), installs no signal handlers,
- * prints nothing and reads one environment variable, SLUICE_DIR. Some functions have the name of a struct: in C++ write `struct sluice_stamps`.
+ * prints nothing and reads one environment variable, SLUICE_DIR (CUDA's driver, which sluice_cuda_attach opens, does as it
+ * likes). Some functions have the name of a struct: in C++ write `struct sluice_stamps`.
  */
 #ifndef SLUICE_SLUICE_H
 #define SLUICE_SLUICE_H

@@ -23,7 +23,7 @@ SLUICE_API uint32_t sluice_layout_version(void);
 
 /*
  * The optional libraries that this build was configured with, as space-separated names such as "liburing libnuma";
- * empty if none. Static. Of these pollers use liburing; nothing uses the others yet.
+ * empty if none. Static. "cuda" is the toolkit, for the example's kernel: the library asks for CUDA's driver when it runs.
  */
 SLUICE_API const char *sluice_features(void);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A runner for tests that are run on machines with a GPU, which need not have cmocka. Each case is a process of its own,
- * because CUDA does not survive fork; the runner itself never touches it. Each case has a directory for shared memory to
- * itself and a time limit, and may leave nothing behind.
+ * A runner for tests that are run on machines with a GPU, which need not have cmocka. Each case is a process of its
+ * own, because CUDA does not survive fork; the runner itself never touches it. Each case has a directory for shared
+ * memory to itself and a time limit, and may leave nothing behind.
  */
 #ifndef TEST_CUDA_CHECK_H
 #define TEST_CUDA_CHECK_H
@@ -44,7 +44,8 @@ struct check_case {
 	}
 
 /*
- * Runs the cases, those named in the arguments only if any are. Returns the program's exit status: 77 if all were left out.
+ * Runs the cases, those named in the arguments only if any are. Returns the program's exit status: 77 if all were left
+ * out.
  */
 int check_main(int count, char **arguments, const struct check_case *cases, unsigned case_count);
 
@@ -90,7 +91,9 @@ void check_pause(void);
 struct sluice_producer *join_producer(const struct sluice_producer_options *options);
 struct sluice_consumer *join_consumer(const struct sluice_consumer_options *options);
 
-/* Publishes `bytes` bytes that follow from `seed`, with that as correlation id. Returns what reserve or publish said. */
+/*
+ * Publishes `bytes` bytes that follow from `seed`, with that as correlation id. Returns what reserve or publish said.
+ */
 int send_pattern(struct sluice_producer *producer, uint64_t seed, uint64_t bytes, int64_t timeout_ns);
 /* True if these are the bytes of that seed. */
 bool is_pattern(const void *data, uint64_t seed, uint64_t bytes);

@@ -35,6 +35,7 @@ static struct {
 	const struct standin *standin;
 	bool started;
 	bool ruined;
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a declaration */
 #define MEMBER(name, since, parameters) int(*name) parameters;
 	CALLS(MEMBER)
 #undef MEMBER
@@ -253,4 +254,9 @@ void device_hold(stream_handle stream, struct device_gate *gate)
 void device_let_on(struct device_gate *gate)
 {
 	atomic_store(&gate->open, 1);
+}
+
+void device_call(stream_handle stream, void (*call)(void *argument), void *argument)
+{
+	check_equal(0, driver.LaunchHostFunc(stream, call, argument));
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What tests do with the driver themselves: contexts, streams that wait, memory of the device. Each call must succeed. */
+/*
+ * What tests do with the driver themselves: contexts, streams that wait, memory of the device. Each call must succeed.
+ */
 #ifndef TEST_CUDA_DEVICE_H
 #define TEST_CUDA_DEVICE_H
 
@@ -53,5 +55,7 @@ struct device_gate {
 };
 void device_hold(stream_handle stream, struct device_gate *gate);
 void device_let_on(struct device_gate *gate);
+/* Has the stream call. */
+void device_call(stream_handle stream, void (*call)(void *argument), void *argument);
 
 #endif

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Releasing behind a stream: nothing is reused before the stream is there, and everything after it. */
+#include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "device.h"
@@ -302,6 +306,17 @@ static void send_until_full_and_one(void *argument)
 	check_result(0, sluice_producer_close(producer));
 }
 
+static uint32_t lanes(void)
+{
+	struct sluice_channel_stat *stat;
+	uint32_t count;
+
+	check_result(0, sluice_channel_stat("tokens", NULL, &stat));
+	count = stat->lane_count;
+	sluice_channel_stat_free(stat);
+	return count;
+}
+
 static bool somebody_sleeps(uint32_t role)
 {
 	struct sluice_channel_stat *stat;
@@ -314,7 +329,9 @@ static bool somebody_sleeps(uint32_t role)
 	return found;
 }
 
-/* A producer that went to sleep before anything was released behind a stream, while the consumer makes no more calls. */
+/*
+ * A producer that went to sleep before anything was released behind a stream, while the consumer makes no more calls.
+ */
 static void a_sleeping_producer_finds_room_by_itself(void)
 {
 	struct meeting *meeting = shared_memory(sizeof *meeting);
@@ -335,13 +352,29 @@ static void a_sleeping_producer_finds_room_by_itself(void)
 	check_result(0, sluice_cuda_release_batch(messages, DEPTH, stream));
 	check(!gauge_reaches(&meeting->room, 1, 50 * MILLISECOND));
 	device_let_on(&gate);
-	gauge_wait(&meeting->room, 1);
+	/* It went to sleep for a second when there was nothing to look for. */
+	check(gauge_reaches(&meeting->room, 1, 500 * MILLISECOND));
 	gauge_set(&meeting->step, 2);
 	finish_process(producer);
 	check_result(0, sluice_release(hold(consumer)));
 	check_result(0, sluice_consumer_close(consumer));
 	device_end_stream(stream);
 	device_let_go(0);
+}
+
+struct opener {
+	struct device_gate gate;
+	_Atomic uint64_t opened_ns;
+};
+
+static void *let_on_when_the_consumer_sleeps(void *argument)
+{
+	struct opener *opener = argument;
+
+	eventually(somebody_sleeps(SLUICE_ROLE_CONSUMER));
+	opener->opened_ns = now_ns();
+	device_let_on(&opener->gate);
+	return NULL;
 }
 
 /* The same where only the consumer's own calls can release: it sleeps in a receive. */
@@ -352,7 +385,8 @@ static void a_sleeping_consumer_looks_for_its_streams(void)
 	const struct sluice_message *messages[DEPTH];
 	struct sluice_consumer *consumer;
 	stream_handle stream;
-	uint64_t began;
+	static struct opener opener;
+	pthread_t thread;
 	const unsigned producer = start_process(send_until_full_and_one, meeting);
 
 	device_use(0);
@@ -362,11 +396,13 @@ static void a_sleeping_consumer_looks_for_its_streams(void)
 	stream = device_stream();
 	check_equal(DEPTH, sluice_receive_batch(consumer, DEPTH, 0, 0, PATIENCE, messages));
 	eventually(somebody_sleeps(SLUICE_ROLE_PRODUCER));
+	device_hold(stream, &opener.gate);
 	check_result(0, sluice_cuda_release_batch(messages, DEPTH, stream));
-	began = now_ns();
+	check(!pthread_create(&thread, NULL, let_on_when_the_consumer_sleeps, &opener));
 	/* The producer sends this one when it has room, which is this call's doing. */
 	check_result(0, sluice_release(hold(consumer)));
-	check(now_ns() - began < (uint64_t)PATIENCE);
+	check(now_ns() - opener.opened_ns < (uint64_t)(500 * MILLISECOND)); /* a sleep as usual ends after a second */
+	check(!pthread_join(thread, NULL));
 	gauge_set(&meeting->step, 2);
 	finish_process(producer);
 	check_result(0, sluice_consumer_close(consumer));
@@ -499,6 +535,134 @@ static void what_was_acknowledged_before_a_death_is_released(void)
 	check_result(0, sluice_producer_close(producer));
 }
 
+/* ---- late writes ---- */
+
+/* Closes what the library has open of the channel's control object: its lock goes, as with its process. */
+static void lose_the_lock(void)
+{
+	DIR *stream = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	check(stream != NULL);
+	while ((entry = readdir(stream))) {
+		char path[300], target[300];
+		ssize_t length;
+
+		snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+		length = readlink(path, target, sizeof target - 1);
+		if (length <= 0)
+			continue;
+		target[length] = '\0';
+		if (strstr(target, "/sluice.tokens"))
+			close(atoi(entry->d_name));
+	}
+	closedir(stream);
+}
+
+struct late {
+	struct gauge step;
+};
+
+/* Releases two messages each behind two streams, is taken for dead, and lets the streams on one after the other. */
+static void write_late(void *argument)
+{
+	struct late *late = argument;
+	static struct device_gate gates[2];
+	struct sluice_consumer *consumer = join_consumer(CONSUMER(.channel = CHANNEL(.depth = DEPTH)));
+	stream_handle streams[2];
+
+	device_expect_ruins(); /* it cannot close */
+	device_use(0);
+	check_result(0, sluice_cuda_attach(consumer, NULL));
+	for (unsigned i = 0; i < 2; i++) {
+		streams[i] = device_stream();
+		device_hold(streams[i], &gates[i]);
+		check_result(0, sluice_cuda_release(hold(consumer), streams[i]));
+		check_result(0, sluice_cuda_release(hold(consumer), streams[i]));
+	}
+	lose_the_lock();
+	gauge_set(&late->step, 1);
+	for (uint32_t i = 0; i < 2; i++) {
+		gauge_wait(&late->step, 2 + 2 * i);
+		device_let_on(&gates[i]);
+		device_synchronize(streams[i]);
+		gauge_set(&late->step, 3 + 2 * i);
+	}
+	gauge_wait(&late->step, 6);
+	/* What it had is not its any more. */
+	check_equal(0, sluice_cuda_collect(consumer));
+	_exit(0);
+}
+
+/* Who finds a foreign number in its word asks the device, and has to wait for it. */
+static void *collect_all(void *consumer)
+{
+	check_equal(0, sluice_cuda_collect(consumer));
+	return NULL;
+}
+
+static void a_late_write_frees_nothing_of_others(void)
+{
+	struct late *late = shared_memory(sizeof *late);
+	struct sluice_producer *producer = join_producer(PRODUCER(.channel = CHANNEL(.depth = DEPTH)));
+	const struct sluice_message *messages[DEPTH];
+	struct sluice_consumer *consumer;
+	static struct device_gate gate;
+	stream_handle stream;
+	pthread_t collector;
+	unsigned process;
+
+	for (uint64_t i = 0; i < DEPTH; i++)
+		check_result(0, send_pattern(producer, i, BYTES, 0));
+	process = start_process(write_late, late);
+	gauge_wait(&late->step, 1);
+	/* Takes the slot of the one that it takes for dead, and so its page. */
+	consumer = join_consumer(CONSUMER(.channel = CHANNEL(.depth = DEPTH)));
+	device_use(0);
+	stream = device_stream();
+	check_result(0, sluice_cuda_attach(consumer, NULL));
+	for (uint64_t i = 0; i < DEPTH; i++) {
+		messages[i] = hold(consumer);
+		check_equal(i, sluice_correlation_id(messages[i]));
+		check_equal(i < 4 ? 2 : 1, sluice_delivery_count(messages[i]));
+	}
+	/* The same word as the other's first, before the other's write comes. */
+	device_hold(stream, &gate);
+	check_result(0, sluice_cuda_release(messages[0], stream));
+	gauge_set(&late->step, 2);
+	gauge_wait(&late->step, 3);
+	for (unsigned i = 0; i < 100; i++)
+		check_result(-EAGAIN, send_pattern(producer, 100, BYTES, 0));
+	check_equal(DEPTH, held_messages());
+	for (uint64_t i = 0; i < DEPTH; i++)
+		check(i == 0 || is_pattern(sluice_tensor(messages[i], 0)->data, i, BYTES));
+	check(!pthread_create(&collector, NULL, collect_all, consumer));
+	for (const uint64_t end = now_ns() + 20 * MILLISECOND; now_ns() < end; check_pause())
+		check_equal(DEPTH, held_messages());
+	device_let_on(&gate);
+	device_synchronize(stream);
+	check(!pthread_join(collector, NULL));
+	check_equal(DEPTH - 1, held_messages());
+	/* And under the other's write, which hides that this one's has been. */
+	check_result(0, sluice_cuda_release_batch(&messages[1], 1, stream));
+	check_result(0, sluice_cuda_release_batch(&messages[2], 1, stream));
+	check_result(0, sluice_cuda_release_batch(&messages[3], 1, stream));
+	device_synchronize(stream);
+	gauge_set(&late->step, 4);
+	gauge_wait(&late->step, 5);
+	check_equal(0, sluice_cuda_collect(consumer));
+	check_equal(DEPTH - 4, held_messages());
+	gauge_set(&late->step, 6);
+	finish_process(process);
+	check_equal(DEPTH - 4, held_messages());
+	for (uint64_t i = 4; i < DEPTH; i++)
+		check_result(0, sluice_release(messages[i]));
+	check_result(0, sluice_consumer_close(consumer));
+	check_result(0, sluice_producer_close(producer));
+	device_end_stream(stream);
+	device_let_go(0);
+}
+
 /* ---- leaving ---- */
 
 static void detaching_waits_for_the_stream(void)
@@ -573,6 +737,39 @@ static void a_lane_leaves_when_its_last_message_is_there(void)
 		check_equal(1, standin_count().registrations); /* its words */
 	check(has_pattern(pair.memory, 1));
 	pair.producer = NULL;
+	check_result(0, sluice_consumer_close(pair.consumer));
+	device_end_stream(pair.stream);
+	device_free(pair.memory);
+	device_let_go(0);
+}
+
+/* Another gets the message meanwhile, and takes the lane away with it: the copy goes on out of this one's mapping. */
+static void a_lane_that_others_take_away_stays_for_its_copies(void)
+{
+	const struct sluice_channel_options *channel = CHANNEL(.depth = DEPTH, .take_back_ns = 50 * MILLISECOND);
+	struct pair pair = begin_with(channel, 0);
+	struct sluice_consumer *other = join_consumer(CONSUMER(.channel = channel));
+	const struct sluice_message *message;
+
+	check_result(0, send_pattern(pair.producer, 1, BYTES, 0));
+	message = hold(pair.consumer);
+	device_hold(pair.stream, &pair.gate);
+	upload_and_release(&pair, message, pair.memory);
+	check_result(0, sluice_producer_close(pair.producer));
+	message = hold(other);
+	check_equal(2, sluice_delivery_count(message));
+	check_result(0, sluice_release(message));
+	check_result(-EAGAIN, sluice_receive(other, 0, &message));
+	check_result(-EAGAIN, sluice_receive(other, 0, &message));
+	check_equal(0, lanes());
+	for (unsigned i = 0; i < 3; i++)
+		check_result(-EAGAIN, sluice_receive(pair.consumer, 0, &message));
+	check_equal(1, status_of(pair.consumer).lanes);
+	device_let_on(&pair.gate);
+	device_synchronize(pair.stream);
+	check(has_pattern(pair.memory, 1));
+	eventually(sluice_receive(pair.consumer, 0, &message) == -EAGAIN && status_of(pair.consumer).lanes == 0);
+	check_result(0, sluice_consumer_close(other));
 	check_result(0, sluice_consumer_close(pair.consumer));
 	device_end_stream(pair.stream);
 	device_free(pair.memory);
@@ -752,9 +949,11 @@ static const struct check_case cases[] = {
 	CASE(a_poller_finds_room_by_itself),
 	CASE(what_a_dead_consumer_had_under_way_is_delivered_again),
 	CASE(what_was_acknowledged_before_a_death_is_released),
+	CASE(a_late_write_frees_nothing_of_others),
 	CASE(detaching_waits_for_the_stream),
 	CASE(an_attachment_may_be_made_anew),
 	CASE(a_lane_leaves_when_its_last_message_is_there),
+	CASE(a_lane_that_others_take_away_stays_for_its_copies),
 	CASE(the_end_of_the_stream_comes_after_the_last_release),
 	STANDIN(a_release_that_fails_leaves_the_message_held),
 	STANDIN(events_stand_in_when_writes_fail),

@@ -10,6 +10,7 @@
 
 #define CONTEXT_MAGIC UINT64_C(0x636f6e74657874)
 #define MOST_NESTED   16
+#define MOST_CONTEXTS 64
 
 pthread_mutex_t standin_mutex = PTHREAD_MUTEX_INITIALIZER;
 struct standin_counts standin_counts;
@@ -22,6 +23,8 @@ static struct {
 	pid_t owner; /* the process that called cuInit; 0: none did */
 	char hidden[64];
 	struct CUctx_st primary[MOST_DEVICES];
+	struct CUctx_st others[MOST_CONTEXTS];
+	unsigned other_count;
 	struct {
 		int attribute;
 		int value;
@@ -77,7 +80,7 @@ static unsigned entry_of(const char *name)
 {
 	unsigned i = 0;
 
-	while (i < sizeof entries / sizeof entries[0] && strcmp(entries[i].name, name))
+	while (i < sizeof entries / sizeof entries[0] && strcmp(entries[i].name, name) != 0)
 		i++;
 	if (i == sizeof entries / sizeof entries[0])
 		abort();
@@ -254,9 +257,9 @@ static int cuCtxCreate(context_handle *context, unsigned flags, int device)
 	(void)flags;
 	if (result)
 		return result;
-	*context = calloc(1, sizeof **context);
-	if (!*context)
+	if (world.other_count == MOST_CONTEXTS)
 		return OUT_OF_MEMORY;
+	*context = &world.others[world.other_count++];
 	(*context)->magic = CONTEXT_MAGIC;
 	(*context)->device = device;
 	nested[nested_count++] = *context;
@@ -351,7 +354,7 @@ static int cuCtxSynchronize(void)
 
 #define HERE(name)                                                                                                     \
 	if (!strcmp(symbol, #name))                                                                                    \
-		return (void (*)(void))name;
+		return (void (*)(void))(name);
 #define DECLARED(name) extern void standin_##name(void);
 #define ELSEWHERE(name)                                                                                                \
 	if (!strcmp(symbol, #name))                                                                                    \
@@ -363,6 +366,8 @@ static int cuCtxSynchronize(void)
 	X(cuMemHostGetDevicePointer)                                                                                   \
 	X(cuMemcpyHtoDAsync)                                                                                           \
 	X(cuMemcpyDtoH)                                                                                                \
+	X(cuMemHostAlloc)                                                                                              \
+	X(cuMemFreeHost)                                                                                               \
 	X(cuMemAlloc)                                                                                                  \
 	X(cuMemFree)                                                                                                   \
 	X(cuMemAllocAsync)                                                                                             \

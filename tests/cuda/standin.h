@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A driver that stands in for CUDA's in tests. It is a libcuda.so.1 with those entry points that the library and its tests
- * use: copies are memcpy, each stream is a thread that does what it is given in order, device memory is the process's own. It
- * can be told to fail any call, and watches its caller: what a real driver would refuse, or worse, is counted as a violation.
+ * A driver that stands in for CUDA's in tests. It is a libcuda.so.1 with those entry points that the library and its
+ * tests use: copies are memcpy, each stream is a thread that does what it is given in order, device memory is the
+ * process's own. It can be told to fail any call, and watches its caller: what a real driver would refuse, or worse, is
+ * counted as a violation.
  *
- * Tests find these functions by dlsym in the library that they found the driver in; where they are missing, the driver is
- * a real one.
+ * Tests find these functions by dlsym in the library that they found the driver in; where they are missing, the driver
+ * is a real one.
  */
 #ifndef TEST_CUDA_STANDIN_H
 #define TEST_CUDA_STANDIN_H
@@ -33,7 +34,10 @@ struct standin_counts {
 
 /* The functions, as a table, so that one symbol is looked up. */
 struct standin {
-	/* The call of entry point `name` (as cuMemHostRegister) that comes after `skip` more returns `result`; 0: none does. */
+	/*
+	 * The call of entry point `name` (as cuMemHostRegister) that comes after `skip` more returns `result`; 0: none
+	 * does.
+	 */
 	void (*fail)(const char *name, unsigned skip, int result);
 	/* How often it was called since it was last asked. */
 	unsigned (*calls)(const char *name);
@@ -46,7 +50,9 @@ struct standin {
 	/* Memory that this process cannot write is refused without the read-only flag. True unless set. */
 	void (*set_strict)(bool strict);
 	void (*count)(struct standin_counts *ret_counts);
-	/* A context dies, as by a kernel's fault: everything after it fails, and what streams were given never happens. */
+	/*
+	 * A context dies, as by a kernel's fault: everything after it fails, and what streams were given never happens.
+	 */
 	void (*break_devices)(void);
 };
 

@@ -72,18 +72,45 @@ void standin_end_streams(context_handle context);
 #define STANDIN_ENTRY_POINTS(X)                                                                                        \
 	X(cuInit, 2000)                                                                                                \
 	X(cuDriverGetVersion, 2020)                                                                                    \
-	X(cuGetErrorName, 6000) X(cuDeviceGetCount, 2000) X(cuDeviceGet, 2000) X(cuDeviceGetName, 2000) X(             \
-		cuDeviceGetAttribute, 2000) X(cuDevicePrimaryCtxRetain, 7000) X(cuDevicePrimaryCtxRelease,             \
-		11000) X(cuCtxGetCurrent, 4000) X(cuCtxSetCurrent, 4000) X(cuCtxPushCurrent, 4000) X(cuCtxPopCurrent,  \
-		4000) X(cuCtxGetDevice, 2000) X(cuCtxSynchronize, 2000) X(cuCtxCreate, 3020) X(cuCtxDestroy, 4000)     \
-		X(cuMemHostRegister, 6050) X(cuMemHostUnregister, 4000) X(cuMemHostGetDevicePointer, 3020)             \
-			X(cuMemcpyHtoDAsync, 3020) X(cuMemcpyDtoH, 3020) X(cuMemAlloc, 3020) X(cuMemFree, 3020)        \
-				X(cuMemAllocAsync, 11020) X(cuMemFreeAsync, 11020) X(cuStreamCreate, 2000)             \
-					X(cuStreamDestroy, 4000) X(cuStreamGetCtx, 9020) X(cuStreamIsCapturing, 10000) \
-						X(cuStreamBeginCapture, 10010) X(cuStreamEndCapture, 10000) X(         \
-							cuStreamSynchronize, 2000) X(cuStreamWaitEvent, 3020)          \
-							X(cuStreamWriteValue64, 11070) X(cuLaunchHostFunc, 10000)      \
-								X(cuEventCreate, 2000) X(cuEventRecord, 2000)          \
-									X(cuEventQuery, 2000) X(cuEventDestroy, 4000)
+	X(cuGetErrorName, 6000)                                                                                        \
+	X(cuDeviceGetCount, 2000)                                                                                      \
+	X(cuDeviceGet, 2000)                                                                                           \
+	X(cuDeviceGetName, 2000)                                                                                       \
+	X(cuDeviceGetAttribute, 2000)                                                                                  \
+	X(cuDevicePrimaryCtxRetain, 7000)                                                                              \
+	X(cuDevicePrimaryCtxRelease, 11000)                                                                            \
+	X(cuCtxGetCurrent, 4000)                                                                                       \
+	X(cuCtxSetCurrent, 4000)                                                                                       \
+	X(cuCtxPushCurrent, 4000)                                                                                      \
+	X(cuCtxPopCurrent, 4000)                                                                                       \
+	X(cuCtxGetDevice, 2000)                                                                                        \
+	X(cuCtxSynchronize, 2000)                                                                                      \
+	X(cuCtxCreate, 3020)                                                                                           \
+	X(cuCtxDestroy, 4000)                                                                                          \
+	X(cuMemHostRegister, 6050)                                                                                     \
+	X(cuMemHostUnregister, 4000)                                                                                   \
+	X(cuMemHostGetDevicePointer, 3020)                                                                             \
+	X(cuMemcpyHtoDAsync, 3020)                                                                                     \
+	X(cuMemcpyDtoH, 3020)                                                                                          \
+	X(cuMemHostAlloc, 2020)                                                                                        \
+	X(cuMemFreeHost, 2000)                                                                                         \
+	X(cuMemAlloc, 3020)                                                                                            \
+	X(cuMemFree, 3020)                                                                                             \
+	X(cuMemAllocAsync, 11020)                                                                                      \
+	X(cuMemFreeAsync, 11020)                                                                                       \
+	X(cuStreamCreate, 2000)                                                                                        \
+	X(cuStreamDestroy, 4000)                                                                                       \
+	X(cuStreamGetCtx, 9020)                                                                                        \
+	X(cuStreamIsCapturing, 10000)                                                                                  \
+	X(cuStreamBeginCapture, 10010)                                                                                 \
+	X(cuStreamEndCapture, 10000)                                                                                   \
+	X(cuStreamSynchronize, 2000)                                                                                   \
+	X(cuStreamWaitEvent, 3020)                                                                                     \
+	X(cuStreamWriteValue64, 11070)                                                                                 \
+	X(cuLaunchHostFunc, 10000)                                                                                     \
+	X(cuEventCreate, 2000)                                                                                         \
+	X(cuEventRecord, 2000)                                                                                         \
+	X(cuEventQuery, 2000)                                                                                          \
+	X(cuEventDestroy, 4000)
 
 #endif

@@ -158,6 +158,44 @@ static int cuMemHostGetDevicePointer(device_address *address, void *memory, unsi
 	return piece ? OK : INVALID_VALUE;
 }
 
+/* Counted as allocated on the device, not as registered: it is the caller's own and no lane. */
+static int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
+{
+	context_handle context;
+	int result = standin_enter_context("cuMemHostAlloc", &context);
+	struct piece *piece;
+
+	(void)flags;
+	if (result)
+		return result;
+	*memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+	if (!*memory)
+		return OUT_OF_MEMORY;
+	pthread_mutex_lock(&standin_mutex);
+	piece = add(registered, *memory, bytes);
+	if (piece)
+		piece->device = (device_address)(uintptr_t)*memory;
+	pthread_mutex_unlock(&standin_mutex);
+	return piece ? OK : OUT_OF_MEMORY;
+}
+
+static int cuMemFreeHost(void *memory)
+{
+	context_handle context;
+	const int result = standin_enter_context("cuMemFreeHost", &context);
+	struct piece *piece;
+
+	if (result)
+		return result;
+	pthread_mutex_lock(&standin_mutex);
+	piece = find(registered, memory);
+	if (piece && piece->base == memory)
+		*piece = (struct piece){0};
+	pthread_mutex_unlock(&standin_mutex);
+	free(memory);
+	return OK;
+}
+
 enum standin_where standin_registered(const void *memory, size_t bytes, bool for_writing)
 {
 	enum standin_where where = STANDIN_OUTSIDE;
@@ -275,6 +313,8 @@ static int cuMemFreeAsync(device_address address, stream_handle stream)
 EXPORT(cuMemHostRegister)
 EXPORT(cuMemHostUnregister)
 EXPORT(cuMemHostGetDevicePointer)
+EXPORT(cuMemHostAlloc)
+EXPORT(cuMemFreeHost)
 EXPORT(cuMemAlloc)
 EXPORT(cuMemFree)
 EXPORT(cuMemAllocAsync)

@@ -163,8 +163,10 @@ static int submit(struct CUstream_st *stream, struct job job)
 {
 	struct job *copy = malloc(sizeof *copy);
 
-	if (!copy)
+	if (!copy) {
+		free(job.staged);
 		return OUT_OF_MEMORY;
+	}
 	*copy = job;
 	pthread_mutex_lock(&stream->mutex);
 	copy->next = NULL;
@@ -232,13 +234,19 @@ static void unlist(struct CUstream_st *stream)
 
 void standin_end_streams(context_handle context)
 {
-	while (context->streams) {
-		struct CUstream_st *stream = context->streams;
+	struct CUstream_st *next;
 
-		unlist(stream);
+	pthread_mutex_lock(&standin_mutex);
+	next = context->streams;
+	context->streams = NULL;
+	context->legacy = NULL;
+	pthread_mutex_unlock(&standin_mutex);
+	while (next) {
+		struct CUstream_st *stream = next;
+
+		next = stream->next;
 		end_stream(stream);
 	}
-	context->legacy = NULL;
 }
 
 int standin_synchronize(context_handle context)

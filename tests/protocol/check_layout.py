@@ -25,6 +25,10 @@ PACKED = {
         'sequence': 'layout_cursor_encode(layout_cursor_sequence(all), 0)',
         'incarnation': 'layout_cursor_encode(0, (uint32_t)all)',
     },
+    'layout_ticket_encode': {
+        'number': 'layout_ticket_encode(layout_ticket_number(all), 0)',
+        'incarnation': 'layout_ticket_encode(0, layout_ticket_incarnation(all))',
+    },
     'layout_member_word': {
         'state': 'layout_member_word(0, 0, layout_member_state(all))',
         'role': 'layout_member_word(0, layout_member_role(all), 0)',
