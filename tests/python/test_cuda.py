@@ -567,7 +567,6 @@ def test_without_memory_pools(driver, stream):
             assert driver.counts().allocations == 0
     finally:
         driver.standin.set_attribute(115, 1)
-        # the first of equal names counts: see standin_attribute
 
 
 # --- Releases ----------------------------------------------------------------------------------------------------------
