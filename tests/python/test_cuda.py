@@ -250,7 +250,14 @@ def test_what_needs_cuda_says_so():
                     call()
         m = inp.receive()
         t = m["x"]
-        for call in (t.to_cuda, t.cuda_view, t.device_pointer, m.to_cuda, lambda: sluice.to_cuda([m]), lambda: m.release(1)):
+        for call in (
+            t.to_cuda,
+            t.cuda_view,
+            t.device_pointer,
+            m.to_cuda,
+            lambda: sluice.to_cuda([m]),
+            lambda: m.release(1),
+        ):
             with pytest.raises(sluice.CudaError, match=r"call its cuda\(\)") as caught:
                 call()
             assert caught.value.errno == 107
@@ -490,7 +497,8 @@ def test_a_consumers_stream_waits_for_the_upload(pair, driver, stream):
     other = driver.stream()
     send(pair[0], 1)
     m = pair[1].receive()
-    for each in (other, 1):
+
+    def follows(each):
         gate = driver.hold(stream)
         t = m["x"].to_cuda(stream)
         seen, done = [], threading.Event()
@@ -500,7 +508,9 @@ def test_a_consumers_stream_waits_for_the_upload(pair, driver, stream):
         gate.open()
         assert done.wait(30) and seen == [pattern(1).tobytes()]
         capsule.delete()
-        t = None
+
+    follows(other)
+    follows(1)
     gate = driver.hold(stream)
     t = m["x"].to_cuda(stream)
     Capsule(t.__dlpack__(stream=-1)).delete()  # on the consumer's own account
@@ -616,15 +626,18 @@ VIEWS = {
 
 @pytest.mark.parametrize("kind", VIEWS)
 @pytest.mark.parametrize("how", HOW)
-def test_a_copy_that_does_not_block_outlives_its_view(pair, driver, stream, torch, kind, how):
+@pytest.mark.parametrize("when", ["then", "later"])
+def test_a_copy_that_does_not_block_outlives_its_view(pair, driver, stream, torch, kind, how, when):
+    """On the stream that is current when the view is made, or on one that is later."""
     out, inp = pair
     send(out, 1)
     m = inp.receive()
     device = driver.allocate(LARGE)
-    torch.use(stream)
+    torch.use(stream if when == "then" else 0)
     view = VIEWS[kind](m["x"])
     if kind == "tensor":
         assert view.sum() > 0
+    torch.use(stream)
     gate = driver.hold(stream)
     driver.cuMemcpyHtoDAsync(device, m["x"].device_pointer(), LARGE, stream)  # as tensor.to("cuda", non_blocking=True)
     if how == "drop":
