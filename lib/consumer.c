@@ -211,6 +211,12 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 	}
 }
 
+/* What `max_bytes` of a batch leaves for its messages: more than any has where there is no limit. */
+static uint64_t byte_budget(uint64_t max_bytes)
+{
+	return max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
+}
+
 static uint64_t batch_bytes(const struct sluice_message *message)
 {
 	uint64_t bytes = 0;
@@ -258,48 +264,35 @@ static size_t take_run(
 	return taken;
 }
 
-int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, uint64_t max_bytes, int64_t linger_ns,
-	int64_t timeout_ns, const struct sluice_message **ret_messages)
+/*
+ * Takes what there is, and what comes within `linger_ns`, behind the `count` messages of a batch that is under way. Returns
+ * how many there are then.
+ */
+static int fill_batch(struct sluice_consumer *consumer, size_t count, size_t max_messages, uint64_t max_bytes,
+	int64_t linger_ns, const struct sluice_message **messages)
 {
-	if (consumer == NULL || ret_messages == NULL || max_messages == 0 || max_messages > INT32_MAX)
-		return -EINVAL;
-	int error = handle_check(&consumer->handle);
-	if (error != 0)
-		return error;
-	message_pool_rewind(&consumer->pool);
-	uint64_t left = max_bytes != 0 && max_bytes < ANY_MESSAGE ? max_bytes : ANY_MESSAGE - 1;
-	size_t count = take_run(consumer, left, max_messages, ret_messages);
-	int result = 0;
-	if (count == 0) {
-		result = sluice_receive(
-			consumer, timeout_ns, &ret_messages[0]); /* the first one may be over the limit */
-		if (result < 0)
-			return result;
-		count = 1;
-	}
-	if (ret_messages[0]->deliveries > 1)
-		return 1; /* alone: see take */
-
+	uint64_t left = byte_budget(max_bytes);
 	struct waiter waiter = waiter_for(linger_ns, spin_budget(&consumer->spin));
 	size_t counted = 0; /* messages whose bytes are no longer in `left` */
+	int result = 0;
 	while (count < max_messages) {
 		for (; max_bytes != 0 && counted < count; counted++) {
-			uint64_t taken = batch_bytes(ret_messages[counted]);
+			uint64_t taken = batch_bytes(messages[counted]);
 			left = taken < left ? left - taken : 0;
 		}
-		size_t more = take_run(consumer, left, max_messages - count, &ret_messages[count]);
+		size_t more = take_run(consumer, left, max_messages - count, &messages[count]);
 		if (LIKELY(more != 0)) {
 			count += more;
 			continue;
 		}
-		if (consumer_take_at_once(consumer, left, &ret_messages[count])) {
+		if (consumer_take_at_once(consumer, left, &messages[count])) {
 			count++;
 			continue;
 		}
 		look_after_if_due(consumer);
-		result = consumer_look(consumer, left, &ret_messages[count]);
+		result = consumer_look(consumer, left, &messages[count]);
 		if (result == LOOK_NOTHING && linger_ns > 0)
-			result = linger(consumer, &waiter, left, ret_messages, count);
+			result = linger(consumer, &waiter, left, messages, count);
 		if (result != LOOK_TAKEN)
 			break;
 		count++;
@@ -310,6 +303,45 @@ int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, 
 		consumer->at_once_until = 0; /* so that the next call finds it */
 	}
 	return (int)count;
+}
+
+int sluice_receive_batch(struct sluice_consumer *consumer, size_t max_messages, uint64_t max_bytes, int64_t linger_ns,
+	int64_t timeout_ns, const struct sluice_message **ret_messages)
+{
+	if (consumer == NULL || ret_messages == NULL || max_messages == 0 || max_messages > INT32_MAX)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	message_pool_rewind(&consumer->pool);
+	size_t count = take_run(consumer, byte_budget(max_bytes), max_messages, ret_messages);
+	if (count == 0) {
+		int result = sluice_receive(
+			consumer, timeout_ns, &ret_messages[0]); /* the first one may be over the limit */
+		if (result < 0)
+			return result;
+		count = 1;
+	}
+	if (ret_messages[0]->deliveries > 1)
+		return 1; /* alone: see take */
+	return fill_batch(consumer, count, max_messages, max_bytes, linger_ns, ret_messages);
+}
+
+int sluice_receive_more(struct sluice_consumer *consumer, size_t count, size_t max_messages, uint64_t max_bytes,
+	int64_t linger_ns, const struct sluice_message **messages)
+{
+	if (consumer == NULL || messages == NULL || count == 0 || count > max_messages || max_messages > INT32_MAX)
+		return -EINVAL;
+	int error = handle_check(&consumer->handle);
+	if (error != 0)
+		return error;
+	for (size_t i = 0; i < count; i++)
+		if (messages[i] == NULL || messages[i]->handle != &consumer->handle ||
+			message_state(messages[i]) != MESSAGE_HELD)
+			return -EINVAL;
+	if (messages[0]->deliveries > 1)
+		return (int)count; /* alone, as in sluice_receive_batch */
+	return fill_batch(consumer, count, max_messages, max_bytes, linger_ns, messages);
 }
 
 /* ---- release ---- */

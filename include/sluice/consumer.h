@@ -103,6 +103,15 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_receive_batch(struct sluice_consumer *co
 	uint64_t max_bytes, int64_t linger_ns, int64_t timeout_ns, const struct sluice_message **ret_messages);
 
 /*
+ * Lingers on over a batch: `messages` are `count` messages that this consumer holds, and up to `max_messages` in all, and
+ * `max_bytes` payload bytes, are put behind them as sluice_receive_batch would have done with so much more time. For callers
+ * that want a word in between, as where a consumer that spins is to be interrupted. Returns how many there are now, `count`
+ * if none came, -EINVAL (`count` is 0 or more than `max_messages`; one of them is not held), -ECHILD.
+ */
+SLUICE_API SLUICE_MUST_CHECK int sluice_receive_more(struct sluice_consumer *consumer, size_t count,
+	size_t max_messages, uint64_t max_bytes, int64_t linger_ns, const struct sluice_message **messages);
+
+/*
  * Gives a message's memory back to its producer; the handle and its data are dead then. From any thread, in any order.
  * Wakes the producer if it sleeps for room; no system call otherwise. Never blocks.
  * Returns 0, -EALREADY (released before), -ESTALE (no longer one's own: one was declared dead and it went to another),

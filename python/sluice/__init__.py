@@ -43,11 +43,11 @@ from sluice._sluice import (
     TooLarge,
     __version__,
     gc,
-    list,  # noqa: F401  not for `import *`, where it would hide the builtin
     remove,
     stat,
     to_cuda,
 )
+from sluice._sluice import list as list  # not in `import *`, where it would hide the builtin
 from sluice.queue import Queue
 
 __all__ = [

@@ -41,9 +41,12 @@ class Holders:
         self._writing = -1
         hung_up = bool(_poll(self._reading, 0) & select.POLLHUP)
         os.close(self._reading)
+        self._reading = -1
         return hung_up
 
     def ring(self):
+        if self._writing < 0:
+            return  # left: the interpreter ends
         try:
             os.write(self._writing, b"\0")
         except BlockingIOError:
@@ -51,7 +54,9 @@ class Holders:
 
     def wait(self, seconds):
         """Until somebody rings, or so long."""
-        if _poll(self._reading, seconds) & select.POLLIN:
+        if self._reading < 0:
+            time.sleep(seconds)
+        elif _poll(self._reading, seconds) & select.POLLIN:
             try:
                 os.read(self._reading, 4096)
             except BlockingIOError:
@@ -73,9 +78,13 @@ class Limit:
         self._holders = holders
         self._count = count
         self._fd = os.memfd_create("sluice-queue-limit") if fd is None else fd
-        os.set_inheritable(self._fd, False)
-        os.ftruncate(self._fd, 16)
-        self._map = mmap.mmap(self._fd, 16)
+        try:
+            os.set_inheritable(self._fd, False)
+            os.ftruncate(self._fd, 16)
+            self._map = mmap.mmap(self._fd, 16)
+        except BaseException:
+            os.close(self._fd)
+            raise
         self._page = memoryview(self._map).cast("q")  # the allowance; 1 while somebody waits for a place
         self._lock_fd = -1
 

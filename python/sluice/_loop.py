@@ -7,11 +7,34 @@ waits with it: the descriptor is readable as long as any handle in it is ready. 
 
 import asyncio
 import errno
+import time
 import weakref
 
 from sluice import _sluice
 
 _watchers = weakref.WeakKeyDictionary()  # of the event loops
+_turns = weakref.WeakKeyDictionary()  # likewise
+# Where there is always another message, or room, a task would never wait. Other tasks run after so many seconds at most.
+_LONGEST_TURN = 0.001
+
+
+class _Turn:
+    """Since when the tasks of a loop have had this turn of it; None while that is not known."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self):
+        self._since = None
+
+    def is_over(self, loop):
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            loop.call_soon(self._end)
+        return now - self._since > _LONGEST_TURN
+
+    def _end(self):
+        self._since = None
 
 
 class _Watcher:
@@ -71,12 +94,17 @@ async def _ready(loop, handle, at):
 async def call(handle, attempt, not_yet, timeout):
     """Calls `attempt` until it raises anything but `not_yet`; what it takes is taken when the task runs, so that a
     cancelled task has taken nothing."""
+    loop = asyncio.get_running_loop()
+    turn = _turns.get(loop)
+    if turn is None:
+        turn = _turns[loop] = _Turn()
+    if turn.is_over(loop):
+        await asyncio.sleep(0)
     try:
         return attempt()
     except not_yet:
         if timeout == 0:
             raise
-    loop = asyncio.get_running_loop()
     at = None if timeout is None else loop.time() + timeout
     while await _ready(loop, handle, at):
         try:

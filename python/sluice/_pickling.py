@@ -21,6 +21,7 @@ _U64 = struct.Struct("<QQ")
 
 # Kinds of numpy dtypes whose arrays export a buffer; the rest is looked at as bytes first.
 _EXPORTED = frozenset("biufc")
+_ADDED = 2  # what dtype.isbuiltin says of types that numpy did not bring
 
 
 class Packed:
@@ -136,12 +137,16 @@ class _Pickler(pickle.Pickler):
         dtype = array.dtype
         if dtype.hasobject or dtype.names is not None or dtype.metadata is not None or dtype.itemsize == 0:
             return NotImplemented
+        # numpy's own types have a name; those that others added, as ml_dtypes does, go by reference to whoever did.
+        kind = dtype.str if dtype.isbuiltin != _ADDED else dtype
+        if numpy.dtype(kind) != dtype:
+            return NotImplemented
         flags = array.flags
         order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
         plain = array if flags.forc else numpy.ascontiguousarray(array).reshape(array.shape)
         if dtype.kind not in _EXPORTED:
             plain = plain.reshape(-1, order=order).view("u1")
-        return _array, (self._out_of_band(plain), dtype.str, array.shape, order)
+        return _array, (self._out_of_band(plain), kind, array.shape, order)
 
     def _reduce_tensor(self, torch, tensor):
         if tensor.requires_grad and not tensor.is_leaf:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from multiprocessing import util
 
 from . import _sluice
@@ -20,6 +21,13 @@ _LEAST_LANE = 64 << 10
 _MOST_DEPTH = 1 << 20
 # How often a feeder that waits for room looks whether it is still wanted.
 _LOOK_AGAIN = 0.1
+
+
+class Ended(ValueError):
+    """The process puts and gets no more."""
+
+    def __init__(self):
+        super().__init__("the queue is closed")
 
 
 class Sender:
@@ -43,6 +51,7 @@ class Sender:
         self._finished = False
         self._cancelled = False
         self._last_act = None
+        self._at_exit = None
 
     # ---- put ----
 
@@ -50,13 +59,13 @@ class Sender:
         """Never waits for a consumer."""
         with self._changed:
             if not self._waiting:
-                if self._publish(packed, 0):
+                if self._publish_now(packed):
                     return
             elif packed.nbytes > _KEEP_BYTES // 4:
                 self._check_possible(packed.nbytes)
-            self._waiting.append(packed.detached())
             if self._thread is None:
                 self._start()
+            self._waiting.append(packed.detached())
             self._changed.notify()
 
     def put_within(self, packed, limit, deadline):
@@ -65,7 +74,7 @@ class Sender:
             try:
                 if not limit.lock(deadline) or not limit.take():
                     return False
-                return self._publish(packed, 0) or self._publish_in_larger(packed)
+                return self._publish_now(packed) or self._publish_in_larger(packed)
             finally:
                 limit.unlock()
 
@@ -73,6 +82,15 @@ class Sender:
         return len(self._waiting)
 
     # ---- lanes ----
+
+    def _publish_now(self, packed):
+        """False: no room at the moment; where all lanes or members that a channel can have are taken, others may go."""
+        try:
+            return self._publish(packed, 0)
+        except _sluice.Error as error:
+            if error.errno != errno.EUSERS:
+                raise
+            return False
 
     def _publish(self, packed, timeout):
         """Copy an item into the lane, in one of its size if need be. False: no room within the time."""
@@ -100,11 +118,11 @@ class Sender:
         self._lane_bytes = min(2 * self._lane_bytes, _KEEP_BYTES)
         self._depth = min(2 * self._depth, _MOST_DEPTH)
         self._close()
-        return self._publish(packed, 0)
+        return self._publish_now(packed)
 
     def _open_for(self, nbytes):
         if self._finished:
-            raise ValueError("the queue is closed")
+            raise Ended
         if self._producer is not None and nbytes <= self._largest:
             return
         self._close()
@@ -140,21 +158,28 @@ class Sender:
     # ---- the feeder ----
 
     def _start(self):
-        self._thread = threading.Thread(target=self._feed, name="sluice.Queue feeder", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._feed, name="sluice.Queue feeder", daemon=True)
+        thread.start()
+        self._thread = thread
         if not self._cancelled:
-            self._join = util.Finalize(self._thread, Sender._join_thread, args=(self._thread,), exitpriority=-5)
+            self._join = util.Finalize(thread, Sender._join_thread, args=(weakref.ref(thread),), exitpriority=-5)
 
     @staticmethod
-    def _join_thread(thread):
-        thread.join()
+    def _join_thread(reference):
+        thread = reference()
+        if thread is not None:
+            thread.join()
+
+    def _is_given_up(self):
+        """The process ends and is not to wait for the feeder."""
+        return self._cancelled and util.is_exiting()
 
     def _feed(self):
         while True:
             with self._changed:
                 while not self._waiting and not self._ended:
                     self._changed.wait()
-                if not self._waiting or self._cancelled and self._ended:
+                if not self._waiting or self._is_given_up():
                     self._finish()
                     return
                 packed = self._waiting[0]
@@ -197,17 +222,24 @@ class Sender:
         """The same, and call `act` afterwards: at once, or in the feeder when it has finished."""
         self.end()
         with self._changed:
-            feeding = self._thread is not None and not self._finished and not self._cancelled
-            if feeding:
-                self._last_act = act
-        if not feeding:
-            act()
+            self._last_act = act
+            if self._thread is None or self._finished or self._is_given_up():
+                self._act()
+            elif self._cancelled:  # nobody waits for the feeder when the process ends
+                self._at_exit = util.Finalize(None, self._act, exitpriority=-10)
 
     def _finish(self):
         self._finished = True
         self._close()
-        if self._last_act is not None:
-            self._last_act()
+        self._act()
+
+    def _act(self):
+        with self._changed:
+            act, self._last_act = self._last_act, None
+        if act is not None:
+            act()
+        if self._at_exit is not None:
+            self._at_exit.cancel()
 
     def join(self):
         if self._join is not None:

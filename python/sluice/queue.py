@@ -8,12 +8,13 @@ import threading
 import time
 import weakref
 from multiprocessing import context, util
+from typing import Any, Optional
 
 from . import _sluice
 from ._channel import Channel
 from ._limit import Holders, Limit
 from ._pickling import pack, parts_of, restore
-from ._sending import Sender
+from ._sending import Ended, Sender
 
 __all__ = ["Queue"]
 
@@ -71,7 +72,16 @@ class Queue:
     at all; others as of `sluice.Producer` and `sluice.Consumer`.
     """
 
-    def __init__(self, maxsize=0, *, copy=True, lane_bytes=4 << 20, max_deliveries=None, directory=None, ctx=None):
+    def __init__(
+        self,
+        maxsize: int = 0,
+        *,
+        copy: bool = True,
+        lane_bytes: int = 4 << 20,
+        max_deliveries: Optional[int] = None,
+        directory: Optional[str] = None,
+        ctx: Any = None,
+    ) -> None:
         if not 1 <= lane_bytes <= 1 << 36:
             raise ValueError(f"lane_bytes is a number of bytes from 1 to 64 GiB, not {lane_bytes!r}")
         self._maxsize = max(int(maxsize), 0)
@@ -79,7 +89,11 @@ class Queue:
         self._lane_bytes = int(lane_bytes)
         self._channel = Channel(directory, max_deliveries)
         self._holders = Holders()
-        self._limit = Limit(self._maxsize, self._holders, self._channel.held) if self._maxsize else None
+        try:
+            self._limit = Limit(self._maxsize, self._holders, self._channel.held) if self._maxsize else None
+        except BaseException:
+            self._holders.leave()
+            raise
         self._begin()
 
     def __getstate__(self):
@@ -101,7 +115,7 @@ class Queue:
         self._reset()
         _queues.add(self)
         self._finish_at_exit()
-        # multiprocessing forgets finalizers in a child; this runs after it did.
+        # multiprocessing forgets finalizers in its children; this runs after it did.
         util.register_after_fork(self, Queue._finish_at_exit)
 
     def _reset(self):
@@ -114,6 +128,7 @@ class Queue:
         self._reset()
         if self._limit is not None:
             self._limit.forked()
+        self._finish_at_exit()  # those of the parent do nothing here
 
     def _finish_at_exit(self):
         util.Finalize(self, Sender.end, args=(self._sender,), exitpriority=10)
@@ -130,16 +145,22 @@ class Queue:
 
     # ---- put and get ----
 
-    def put(self, obj, block=True, timeout=None):
+    def put(self, obj: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         """Put an item. With a maxsize, wait up to `timeout` seconds (None: for ever) for a place, else `sluice.Full`.
 
         Raises queue.Full (`sluice.Full`), ValueError (closed), what pickle raises, `sluice.NoSpace`.
         """
         self._check_open()
         packed = pack(obj)
-        if self._limit is None:
-            self._sender.put(packed)
-            return
+        try:
+            if self._limit is None:
+                self._sender.put(packed)
+            else:
+                self._put_within(packed, block, timeout)
+        except Ended as ended:
+            _end(ended)
+
+    def _put_within(self, packed, block, timeout):
         start = time.monotonic()
         deadline = None if block and timeout is None else start + (timeout if block else 0)
         if self._sender.put_within(packed, self._limit, None if deadline is None else max(deadline, start + _BRIEFLY)):
@@ -152,14 +173,17 @@ class Queue:
                 return
         raise _sluice.Full(errno.EAGAIN, f"the queue holds {self._maxsize} items, its maxsize")
 
-    def get(self, block=True, timeout=None):
+    def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
         """Take the oldest item; wait up to `timeout` seconds (None: for ever) for one, else `sluice.Empty`.
 
         Raises queue.Empty (`sluice.Empty`), ValueError (closed), what unpickling raises (the item is gone then).
         """
         self._check_open()
         deadline = None if not block or timeout is None else time.monotonic() + timeout
-        message = self._receiver.receive(block, deadline)
+        try:
+            message = self._receiver.receive(block, deadline)
+        except Ended as ended:
+            _end(ended)
         if self._copy:
             stream, buffers = parts_of(message["item"], True)
             message.release()
@@ -169,44 +193,51 @@ class Queue:
             self._limit.freed()
         return restore(stream, buffers)
 
-    def put_nowait(self, obj):
+    def put_nowait(self, obj: Any) -> None:
         """put(obj, block=False)"""
         return self.put(obj, False)
 
-    def get_nowait(self):
+    def get_nowait(self) -> Any:
         """get(block=False)"""
         return self.get(False)
 
     # ---- how full ----
 
-    def qsize(self):
+    def qsize(self) -> int:
         """Items in the queue and items that wait in this process; not those that wait in others. Out of date at once."""
         return self._channel.look()[0] + self._sender.waiting()
 
-    def empty(self):
+    def empty(self) -> bool:
         """Whether qsize() is 0; out of date at once."""
         return self.qsize() == 0
 
-    def full(self):
+    def full(self) -> bool:
         """Whether there are maxsize items; out of date at once. Never without a maxsize."""
         return self._limit is not None and self._channel.held() >= self._maxsize
 
     # ---- the end ----
 
-    def close(self):
+    def close(self) -> None:
         """This process puts and gets no more. Items that wait in it are still put, by the thread."""
         self._closed = True
         self._sender.end()
         self._receiver.close()
 
-    def join_thread(self):
+    def join_thread(self) -> None:
         """Wait until all items of this process are in the queue; only after `close`. The end of the process does it too."""
         assert self._closed, f"Queue {self!r} not closed"
         self._sender.join()
 
-    def cancel_join_thread(self):
+    def cancel_join_thread(self) -> None:
         """Let the process end without waiting for that: items that still wait in it are lost then."""
         self._sender.cancel_join()
+
+
+def _end(ended):
+    """A call came after the end. A daemon thread that goes on while the interpreter ends goes with it, and says nothing."""
+    if util.is_exiting() and threading.current_thread().daemon:
+        threading.Event().wait()
+    raise ended
 
 
 class _Receiver:
@@ -239,7 +270,7 @@ class _Receiver:
     def _open(self):
         with self._opening:
             if self._closed:
-                raise ValueError("the queue is closed")
+                raise Ended
             if self._consumer is None:
                 self._consumer = self._channel.consumer()
 
@@ -262,7 +293,7 @@ def _let_go(sender, receiver, holders, limit, channel):
 
     def leave():
         receiver.close()
-        if limit is not None:
+        if limit is not None and not util.is_exiting():  # then threads may still be using it
             limit.close()
         if holders.leave():
             channel.remove()

@@ -212,17 +212,21 @@ static PyObject *collect_channel(PyObject *module, PyObject *arguments, PyObject
 
 static PyMethodDef functions[] = {
 	{"stat", METHOD(stat_channel), METH_VARARGS | METH_KEYWORDS,
-		"stat(name, directory=None)\n--\n\nLooks at a channel without joining it: a dict, as `sluice stat "
+		"stat($module, name, directory=None)\n--\n\nLooks at a channel without joining it: a dict, as `sluice "
+		"stat "
 		"--json` gives. "
 		"NotFound, Denied."},
 	{"list", METHOD(list_channels), METH_VARARGS | METH_KEYWORDS,
-		"list(directory=None)\n--\n\nNames of the channels in a directory, default $SLUICE_DIR or /dev/shm."},
+		"list($module, directory=None)\n--\n\nNames of the channels in a directory, default $SLUICE_DIR or "
+		"/dev/shm."},
 	{"remove", METHOD(remove_channel), METH_VARARGS | METH_KEYWORDS,
-		"remove(name, directory=None, *, force=False)\n--\n\nRemoves a channel and its backlog. Busy while "
+		"remove($module, name, directory=None, *, force=False)\n--\n\nRemoves a channel and its backlog. Busy "
+		"while "
 		"members live, "
 		"unless force; NotFound, Denied."},
 	{"gc", METHOD(collect_channel), METH_VARARGS | METH_KEYWORDS,
-		"gc(name, directory=None, *, drop=False)\n--\n\nGives back what the dead held and takes away what "
+		"gc($module, name, directory=None, *, drop=False)\n--\n\nGives back what the dead held and takes away "
+		"what "
 		"nobody needs; with "
 		"drop also a backlog that no member is there for. A dict of what was done."},
 	{NULL, NULL, 0, NULL},

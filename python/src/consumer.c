@@ -19,6 +19,23 @@ PyTypeObject *consumer_type;
 #define BATCH_ON_STACK 64
 #define BATCH_MOST     (1 << 20)
 
+struct consumer {
+	struct handle handle;
+	/* Messages of a batch that the exception of a signal handler cut short. Calls hand them out before others. */
+	const struct sluice_message **kept;
+	size_t kept_count;
+	size_t kept_next;
+};
+
+static int open_consumer(const struct options *options, void **ret_open)
+{
+	struct sluice_consumer *consumer;
+	int error = sluice_consumer_open(options->name_text, &options->consumer, &consumer);
+	if (error == 0)
+		*ret_open = consumer;
+	return error;
+}
+
 static int close_consumer(void *open)
 {
 	return sluice_consumer_close(open);
@@ -30,42 +47,30 @@ static int check_consumer(void *open)
 	return sluice_consumer_geometry(open, &geometry);
 }
 
-static const struct handle_kind kind = {"Consumer", close_consumer, check_consumer};
+static int wait_for_producers(void *open, uint32_t count, int64_t timeout_ns)
+{
+	return sluice_consumer_wait(open, count, timeout_ns);
+}
+
+static const struct handle_kind kind = {
+	"Consumer", "producers", open_consumer, close_consumer, check_consumer, wait_for_producers};
 
 /* ---- open and close ---- */
 
 static PyObject *new_consumer(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
 	struct options options;
-	struct sluice_consumer *consumer = NULL;
-	struct handle *self = NULL;
+	PyObject *self = NULL;
 	if (options_of_consumer(arguments, keywords, &options) == 0)
-		self = (struct handle *)type->tp_alloc(type, 0);
-	if (self != NULL) {
-		int error;
-		self->kind = &kind;
-		self->name = new_reference(options.name);
-		self->slice_ns = handle_slice_ns(options.consumer.spin_ns);
-		do {
-			Py_BEGIN_ALLOW_THREADS error =
-				sluice_consumer_open(options.name_text, &options.consumer, &consumer);
-			Py_END_ALLOW_THREADS
-		} while (error == -EINTR && PyErr_CheckSignals() == 0);
-		self->open = consumer;
-		handle_opened(self);
-		if (error != 0) {
-			if (PyErr_Occurred() == NULL)
-				errors_raise_open(error, options.name, options.channel.directory, 1 << 20);
-			Py_CLEAR(self);
-		}
-	}
+		self = handle_new(type, &kind, &options, options.consumer.spin_ns, 1 << 20);
 	options_clear(&options);
-	return (PyObject *)self;
+	return self;
 }
 
 static void dealloc(PyObject *object)
 {
 	handle_dealloc((struct handle *)object);
+	PyMem_Free(((struct consumer *)object)->kept);
 	module_free(object);
 }
 
@@ -76,6 +81,54 @@ static PyObject *close_method(PyObject *self, PyObject *arguments, PyObject *key
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|p:close", names, &give_back))
 		return NULL;
 	return handle_close((struct handle *)self, give_back != 0);
+}
+
+/* ---- messages that were kept ---- */
+
+static inline bool has_kept(const struct handle *self)
+{
+	const struct consumer *consumer = (const struct consumer *)self;
+	return __builtin_expect(consumer->kept_next < consumer->kept_count, 0);
+}
+
+/* Keeps them for the calls to come. Without memory for that they go back to the channel when the consumer leaves. */
+static void keep(struct handle *self, const struct sluice_message *const *messages, size_t count)
+{
+	struct consumer *consumer = (struct consumer *)self;
+	PyMem_Free(consumer->kept);
+	consumer->kept = PyMem_Malloc(count * sizeof(const struct sluice_message *));
+	consumer->kept_count = consumer->kept != NULL ? count : 0;
+	consumer->kept_next = 0;
+	for (size_t i = 0; i < consumer->kept_count; i++)
+		consumer->kept[i] = messages[i];
+}
+
+static uint64_t bytes_of(const struct sluice_message *message)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < sluice_tensor_count(message); i++)
+		bytes += sluice_tensor(message, i)->bytes;
+	return bytes;
+}
+
+/* Up to `most` of those that were kept, of `max_bytes` (0: any) but one at least. How many, or a negative errno. */
+static int take_kept(struct handle *self, size_t most, uint64_t max_bytes, const struct sluice_message **ret_messages)
+{
+	struct consumer *consumer = (struct consumer *)self;
+	int error = self->kind->check(self->open);
+	if (error < 0)
+		return error;
+	size_t count = 0;
+	uint64_t bytes = 0;
+	while (count < most && consumer->kept_next < consumer->kept_count) {
+		const struct sluice_message *message = consumer->kept[consumer->kept_next];
+		bytes += bytes_of(message);
+		if (count > 0 && max_bytes != 0 && bytes > max_bytes)
+			break;
+		consumer->kept_next++;
+		ret_messages[count++] = message;
+	}
+	return (int)count;
 }
 
 /* ---- receive ---- */
@@ -115,10 +168,15 @@ static PyObject *raise_receive(struct handle *self, int error)
 /* Takes the next message, or returns a negative errno or HANDLE_RAISED. */
 static inline int next_message(struct handle *self, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
+	*ret_message = NULL;
 	if (handle_enter(self) != 0)
 		return HANDLE_RAISED;
 	if (__builtin_expect(self->cuda != NULL, 0))
 		cuda_retry(self);
+	if (has_kept(self)) {
+		int count = take_kept(self, 1, 0, ret_message);
+		return count < 0 ? count : 0;
+	}
 	struct receive_call call = {self->open, NULL};
 	int error = receive_once(&call, 0);
 	if (error == -EAGAIN && timeout_ns != 0)
@@ -197,30 +255,77 @@ struct batch_call {
 	struct sluice_consumer *consumer;
 	size_t max_messages;
 	uint64_t max_bytes;
-	int64_t linger_ns;
 	const struct sluice_message **messages;
+	size_t count; /* of those that it has */
 };
 
 static int receive_batch_once(void *context, int64_t timeout_ns)
 {
 	const struct batch_call *call = context;
-	return sluice_receive_batch(
-		call->consumer, call->max_messages, call->max_bytes, call->linger_ns, timeout_ns, call->messages);
+	return sluice_receive_batch(call->consumer, call->max_messages, call->max_bytes, 0, timeout_ns, call->messages);
 }
 
-static PyObject *receive_messages(struct handle *self, struct batch_call *call, int64_t timeout_ns)
+static int receive_more_once(void *context, int64_t linger_ns)
+{
+	const struct batch_call *call = context;
+	return sluice_receive_more(
+		call->consumer, call->count, call->max_messages, call->max_bytes, linger_ns, call->messages);
+}
+
+/*
+ * Lingers over a batch, in slices, for signal handlers to run in between. Where one raises an exception the messages are
+ * kept, since the program has not seen them. Returns how many there are then, or HANDLE_RAISED.
+ */
+static int linger(struct handle *self, struct batch_call *call, int64_t linger_ns)
+{
+	int64_t start_ns = handle_now_ns();
+	int64_t left_ns = linger_ns;
+	while (call->count < call->max_messages && left_ns > 0) {
+		int64_t slice_ns = left_ns < self->slice_ns ? left_ns : self->slice_ns;
+		int64_t slice_start_ns = handle_now_ns();
+		int count = handle_call(self, slice_ns, receive_more_once, call);
+		if (count > 0)
+			call->count = (size_t)count;
+		if (PyErr_CheckSignals() != 0 || handle_enter(self) != 0) {
+			if (self->open != NULL) /* else they went back */
+				keep(self, call->messages, call->count);
+			return HANDLE_RAISED;
+		}
+		int64_t now_ns = handle_now_ns();
+		if (now_ns - slice_start_ns < slice_ns)
+			break; /* it is full, or a producer waits for room, or the next call will say what */
+		left_ns = linger_ns == SLUICE_FOREVER ? linger_ns : linger_ns - (now_ns - start_ns);
+	}
+	return (int)call->count;
+}
+
+/* The first messages of a batch. How many, a negative errno or HANDLE_RAISED. */
+static int begin_batch(struct handle *self, struct batch_call *call, int64_t timeout_ns)
+{
+	if (has_kept(self))
+		return take_kept(self, call->max_messages, call->max_bytes, call->messages);
+	int count = receive_batch_once(call, 0);
+	if (count == -EAGAIN && timeout_ns != 0)
+		count = handle_wait(self, timeout_ns, receive_batch_once, call);
+	return count;
+}
+
+static PyObject *receive_messages(struct handle *self, struct batch_call *call, int64_t linger_ns, int64_t timeout_ns)
 {
 	if (handle_enter(self) != 0)
 		return NULL;
 	if (__builtin_expect(self->cuda != NULL, 0))
 		cuda_retry(self);
+	if (linger_ns != 0 && self->polled) {
+		handle_refuse(self);
+		return NULL;
+	}
 	call->consumer = self->open;
-	int count = -EAGAIN;
-	if (call->linger_ns == 0)
-		count = receive_batch_once(call, 0);
-	/* Whoever lingers may wait all the same. */
-	if (count == -EAGAIN && (timeout_ns != 0 || call->linger_ns != 0))
-		count = handle_wait(self, timeout_ns, receive_batch_once, call);
+	int count = begin_batch(self, call, timeout_ns);
+	if (count > 0 && linger_ns != 0) {
+		call->count = (size_t)count;
+		count = linger(self, call, linger_ns);
+	}
 	if (count < 0)
 		return raise_receive(self, count);
 	PyObject *list = PyList_New(count);
@@ -242,12 +347,12 @@ static PyObject *receive_batch(PyObject *object, PyObject *arguments, PyObject *
 	static char *names[] = {"max_messages", "max_bytes", "linger", "timeout", NULL};
 	Py_ssize_t max_messages = BATCH_DEFAULT;
 	unsigned long long max_bytes = 0;
-	double linger = 0;
+	double lingering = 0;
 	PyObject *max_bytes_given = Py_None;
 	PyObject *timeout = Py_None;
 	int64_t timeout_ns;
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$nOdO:receive_batch", names, &max_messages,
-		    &max_bytes_given, &linger, &timeout) ||
+		    &max_bytes_given, &lingering, &timeout) ||
 		convert_timeout(timeout, &timeout_ns) != 0)
 		return NULL;
 	if (max_bytes_given != Py_None) {
@@ -256,7 +361,7 @@ static PyObject *receive_batch(PyObject *object, PyObject *arguments, PyObject *
 			return NULL;
 		max_bytes = given;
 	}
-	if (max_messages < 1 || max_messages > BATCH_MOST || !(linger >= 0)) {
+	if (max_messages < 1 || max_messages > BATCH_MOST || !(lingering >= 0)) {
 		PyErr_Format(PyExc_ValueError, "max_messages is 1 to %d, linger 0 seconds or more", BATCH_MOST);
 		return NULL;
 	}
@@ -264,52 +369,20 @@ static PyObject *receive_batch(PyObject *object, PyObject *arguments, PyObject *
 	struct batch_call call = {
 		.max_messages = (size_t)max_messages,
 		.max_bytes = max_bytes,
-		.linger_ns = linger < 9e9 ? (int64_t)(linger * 1e9) : SLUICE_FOREVER,
 		.messages = on_stack,
 	};
 	if (max_messages > BATCH_ON_STACK)
 		call.messages = PyMem_Malloc((size_t)max_messages * sizeof(const struct sluice_message *));
 	if (call.messages == NULL)
 		return PyErr_NoMemory();
-	PyObject *list = receive_messages((struct handle *)object, &call, timeout_ns);
+	int64_t linger_ns = lingering < 9e9 ? (int64_t)(lingering * 1e9) : SLUICE_FOREVER;
+	PyObject *list = receive_messages((struct handle *)object, &call, linger_ns, timeout_ns);
 	if (call.messages != on_stack)
 		PyMem_Free(call.messages);
 	return list;
 }
 
 /* ---- the rest ---- */
-
-struct wait_call {
-	struct sluice_consumer *consumer;
-	uint32_t count;
-};
-
-static int wait_once(void *context, int64_t timeout_ns)
-{
-	const struct wait_call *call = context;
-	return sluice_consumer_wait(call->consumer, call->count, timeout_ns);
-}
-
-static PyObject *wait_producers(PyObject *object, PyObject *arguments, PyObject *keywords)
-{
-	static char *names[] = {"count", "timeout", NULL};
-	struct handle *self = (struct handle *)object;
-	unsigned int count = 1;
-	PyObject *timeout = Py_None;
-	int64_t timeout_ns;
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO:wait_producers", names, &count, &timeout) ||
-		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(self) != 0)
-		return NULL;
-	struct wait_call call = {self->open, count};
-	int result = wait_once(&call, 0);
-	if (result == -EAGAIN && timeout_ns != 0)
-		result = handle_wait(self, timeout_ns, wait_once, &call);
-	if (result >= 0)
-		return PyLong_FromLong(result);
-	if (result == -EAGAIN)
-		return errors_raise(-ETIMEDOUT, "fewer than %u producers are in channel %R", count, self->name);
-	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
-}
 
 static PyObject *fault(PyObject *object, PyObject *unused)
 {
@@ -347,14 +420,9 @@ static PyObject *get_held(PyObject *object, void *unused)
 	return PyLong_FromSsize_t(count);
 }
 
-static PyMemberDef members[] = {
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct handle, weakrefs), READONLY, NULL},
-	{NULL, 0, 0, 0, NULL},
-};
-
 static PyMethodDef methods[] = {
 	{"receive", METHOD(receive), METH_FASTCALL | METH_KEYWORDS,
-		"receive(timeout=None)\n--\n\nTakes the next message: a Message, this consumer's until it is "
+		"receive($self, timeout=None)\n--\n\nTakes the next message: a Message, this consumer's until it is "
 		"released.\n\ntimeout: "
 		"seconds, None for ever, 0 not at all. Waits without the interpreter's lock; signal handlers "
 		"run.\n\nEmpty (timeout "
@@ -362,22 +430,26 @@ static PyMethodDef methods[] = {
 		"rubbish: call again), "
 		"Stale (open again), Busy, Closed, Forked."},
 	{"receive_batch", METHOD(receive_batch), METH_VARARGS | METH_KEYWORDS,
-		"receive_batch(*, max_messages=64, max_bytes=None, linger=0, timeout=None)\n--\n\nTakes up to so many "
+		"receive_batch($self, *, max_messages=64, max_bytes=None, linger=0, timeout=None)\n--\n\nTakes up to "
+		"so many "
 		"messages, and "
 		"payload bytes, but one at least: a list.\n\nWaits up to timeout seconds for the first and linger "
 		"seconds more for "
 		"the rest, unless a producer whose messages it has waits for room. Errors as of receive."},
 	{"recv", METHOD(recv), METH_FASTCALL | METH_KEYWORDS,
-		"recv(timeout=None)\n--\n\nTakes the next message as a dict of its tensors by name, in order; it is "
+		"recv($self, timeout=None)\n--\n\nTakes the next message as a dict of its tensors by name, in order; "
+		"it is "
 		"released when the "
 		"last of them and their views is gone. Errors as of receive."},
-	{"wait_producers", METHOD(wait_producers), METH_VARARGS | METH_KEYWORDS,
-		"wait_producers(count=1, timeout=None)\n--\n\nWaits until so many producers are in the channel. "
+	{"wait_producers", METHOD(handle_wait_counterparts), METH_VARARGS | METH_KEYWORDS,
+		"wait_producers($self, count=1, timeout=None)\n--\n\nWaits until so many producers are in the channel. "
 		"Returns how many there "
 		"are. Timeout, Closed, Forked, Busy."},
-	{"fault", fault, METH_NOARGS, "fault()\n--\n\nWho wrote what the last BadMessage was about: a dict, or None."},
+	{"fault", fault, METH_NOARGS,
+		"fault($self)\n--\n\nWho wrote what the last BadMessage was about: a dict, or None."},
 	{"close", METHOD(close_method), METH_VARARGS | METH_KEYWORDS,
-		"close(give_back=False)\n--\n\nLeaves the channel. Messages that are still held count as done with, or "
+		"close($self, give_back=False)\n--\n\nLeaves the channel. Messages that are still held count as done "
+		"with, or "
 		"with "
 		"give_back=True go to another consumer. Again is fine.\n\nBufferError while views are alive; Busy "
 		"while another "
@@ -421,7 +493,7 @@ static PyType_Slot slots[] = {
 	{Py_tp_repr, SLOT(handle_repr)},
 	{Py_tp_iter, SLOT(PyObject_SelfIter)},
 	{Py_tp_iternext, SLOT(next)},
-	{Py_tp_members, members},
+	{Py_tp_members, handle_members},
 	{Py_tp_methods, methods},
 	{Py_tp_getset, attributes},
 	{Py_tp_doc, (void *)(uintptr_t)doc},
@@ -430,7 +502,7 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
 	.name = "sluice._sluice.Consumer",
-	.basicsize = sizeof(struct handle),
+	.basicsize = sizeof(struct consumer),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
 	.slots = slots,
 };

@@ -332,7 +332,7 @@ PyObject *cuda_get_status(PyObject *self, void *unused)
 
 static PyMethodDef functions[] = {
 	{"to_cuda", METHOD(cuda_upload_batch), METH_VARARGS | METH_KEYWORDS,
-		"to_cuda(messages, stream=None, *, release=False)\n--\n\n"
+		"to_cuda($module, messages, stream=None, *, release=False)\n--\n\n"
 		"Uploads messages of one consumer, as receive_batch gives them, with one copy (two where the lane "
 		"ends; "
 		"more for messages of several producers): a list of dicts of CudaTensors by name, which share one "

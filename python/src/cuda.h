@@ -88,7 +88,7 @@ void cuda_settle(struct handle *handle);
 void cuda_end_side(struct handle *handle);
 
 #define CUDA_ENABLE_DOC                                                                                                \
-	"cuda(device=0, *, pageable=False, stream_writes=True)\n--\n\n"                                                \
+	"cuda($self, device=0, *, pageable=False, stream_writes=True)\n--\n\n"                                         \
 	"Enables CUDA: pins the lanes of all producers, those that come later too, so that tensors can be uploaded "   \
 	"(to_cuda) and read in place (cuda_view) by the device. From now on the messages of this consumer are "        \
 	"released behind the streams that may still read them. Returns cuda_status.\n\n"                               \
@@ -98,7 +98,7 @@ void cuda_end_side(struct handle *handle);
 	"A lane that cannot be pinned is a RuntimeWarning, with the reason. CudaError: no driver, no such device, "    \
 	"used before fork, enabled already (EEXIST). Busy, Closed, Forked. To be called by the consumer's thread."
 #define CUDA_DETACH_DOC                                                                                                \
-	"cuda_detach()\n--\n\n"                                                                                        \
+	"cuda_detach($self)\n--\n\n"                                                                                   \
 	"Waits, without the GIL, until the device has done all that it was given, releases what waited for that and "  \
 	"unpins the lanes. Messages that are held stay held. Closing does so by itself.\n\n"                           \
 	"CudaError: not enabled, or the device failed (EIO): then messages whose release it never came to go to "      \
@@ -172,7 +172,7 @@ PyObject *cuda_view(PyObject *self, PyObject *unused);
 PyObject *cuda_device_pointer(PyObject *self, PyObject *unused);
 
 #define CUDA_UPLOAD_TENSOR_DOC                                                                                         \
-	"to_cuda(stream=None)\n--\n\n"                                                                                 \
+	"to_cuda($self, stream=None)\n--\n\n"                                                                          \
 	"Copies the tensor to the device, by one DMA straight out of the lane: a CudaTensor, which "                   \
 	"torch.from_dlpack takes without a copy. Returns before the copy is done; the message is released behind "     \
 	"it, whenever you let it go.\n\n"                                                                              \
@@ -182,19 +182,19 @@ PyObject *cuda_device_pointer(PyObject *self, PyObject *unused);
 	"CudaError (not enabled, lane not pinned, stream of another context or being captured, out of device "         \
 	"memory), Released. From any thread while the consumer is open."
 #define CUDA_UPLOAD_MESSAGE_DOC                                                                                        \
-	"to_cuda(stream=None, *, release=False)\n--\n\n"                                                               \
+	"to_cuda($self, stream=None, *, release=False)\n--\n\n"                                                        \
 	"Uploads all tensors as one copy: a dict of CudaTensors by name, which share one piece of device memory. "     \
 	"release: let the message go behind the copy, at once; BufferError if it has views. Otherwise as "             \
 	"Tensor.to_cuda."
 #define CUDA_VIEW_DOC                                                                                                  \
-	"cuda_view()\n--\n\n"                                                                                          \
+	"cuda_view($self)\n--\n\n"                                                                                     \
 	"The tensor in place, for kernels that read the lane over the bus: a read-only CudaTensor without a copy, "    \
 	"for what is small or read once. It keeps the message, which is released behind the streams that got it by "   \
 	"__dlpack__ and the caller's current one.\n\n"                                                                 \
 	"torch has no read-only tensors: a kernel that writes to one ends the context. CudaError (not enabled, lane "  \
 	"not pinned, EXDEV: the tensor crosses a multiple of 1 GiB in its lane), Released."
 #define CUDA_DEVICE_POINTER_DOC                                                                                        \
-	"device_pointer()\n--\n\n"                                                                                     \
+	"device_pointer($self)\n--\n\n"                                                                                \
 	"Where kernels find the tensor in the lane: a number, valid until the message is released, which goes behind " \
 	"the caller's current stream, or the one given to release(). To be read only. Errors as of cuda_view."
 

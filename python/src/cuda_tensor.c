@@ -376,11 +376,11 @@ static PyMemberDef members[] = {
 
 static PyMethodDef methods[] = {
 	{"__dlpack__", METHOD(dlpack), METH_FASTCALL | METH_KEYWORDS,
-		"__dlpack__(*, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+		"__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
 		"A capsule of DLPack, without a copy, that keeps the memory. The consumer's stream waits for the "
 		"upload: None and 1 are the legacy default stream, 2 the thread's, -1 none. It must live as long as "
 		"the memory, which is freed behind it.\n\nBufferError (another device, copy=True), CudaError, Forked."},
-	{"__dlpack_device__", dlpack_device, METH_NOARGS, "__dlpack_device__()\n--\n\n(2, ordinal): CUDA."},
+	{"__dlpack_device__", dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(2, ordinal): CUDA."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -3,26 +3,61 @@
 #include "handle.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <time.h>
 
+#include "convert.h"
 #include "cuda.h"
 #include "errors.h"
 #include "message.h"
+#include "options.h"
 
 #define LONGEST_SLICE_NS  INT64_C(1000000000)
 #define SPINNING_SLICE_NS INT64_C(50000000)
 
-static int64_t now_ns(void)
+int64_t handle_now_ns(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-int64_t handle_slice_ns(int64_t spin_ns)
+/* ---- opening ---- */
+
+static struct handle *opened;
+
+static void list_opened(struct handle *handle)
 {
-	return spin_ns > SPINNING_SLICE_NS ? SPINNING_SLICE_NS : LONGEST_SLICE_NS;
+	handle->next_open = opened;
+	handle->open_link = &opened;
+	if (opened != NULL)
+		opened->open_link = &handle->next_open;
+	opened = handle;
 }
+
+PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns,
+	uint64_t lane_bytes)
+{
+	struct handle *handle = (struct handle *)type->tp_alloc(type, 0);
+	if (handle == NULL)
+		return NULL;
+	handle->kind = kind;
+	handle->name = new_reference(options->name);
+	/* Short where the library spins, since no system call is there for a signal to end. */
+	handle->slice_ns = spin_ns > SPINNING_SLICE_NS ? SPINNING_SLICE_NS : LONGEST_SLICE_NS;
+	list_opened(handle);
+	int error;
+	void *open = NULL;
+	Py_BEGIN_ALLOW_THREADS error = kind->open(options, &open);
+	Py_END_ALLOW_THREADS handle->open = open;
+	if (error == 0)
+		return (PyObject *)handle;
+	errors_raise_open(error, options->name, options->channel.directory, lane_bytes);
+	Py_DECREF(handle);
+	return NULL;
+}
+
+/* ---- calls ---- */
 
 int handle_refuse(struct handle *handle)
 {
@@ -41,33 +76,72 @@ int handle_refuse(struct handle *handle)
 	return -1;
 }
 
+int handle_call(
+	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context)
+{
+	int result;
+	Py_INCREF(handle);
+	handle->busy = true;
+	Py_BEGIN_ALLOW_THREADS result = call(context, timeout_ns);
+	Py_END_ALLOW_THREADS handle->busy = false;
+	Py_DECREF(handle);
+	return result;
+}
+
 int handle_wait(
 	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context)
 {
-	int64_t start_ns = now_ns();
+	int64_t start_ns = handle_now_ns();
 	int64_t left_ns = timeout_ns;
 	for (;;) {
 		if (handle->polled) {
 			handle_refuse(handle);
 			return HANDLE_RAISED;
 		}
-		int result;
 		int64_t slice_ns = left_ns < handle->slice_ns ? left_ns : handle->slice_ns;
-		Py_INCREF(handle);
-		handle->busy = true;
-		Py_BEGIN_ALLOW_THREADS result = call(context, slice_ns);
-		Py_END_ALLOW_THREADS handle->busy = false;
-		Py_DECREF(handle);
+		int result = handle_call(handle, slice_ns, call, context);
 		if (result != -EINTR && result != -ETIMEDOUT)
 			return result;
 		if (PyErr_CheckSignals() != 0 || handle_enter(handle) != 0)
 			return HANDLE_RAISED;
 		if (timeout_ns == SLUICE_FOREVER)
 			continue;
-		left_ns = timeout_ns - (now_ns() - start_ns);
+		left_ns = timeout_ns - (handle_now_ns() - start_ns);
 		if (left_ns <= 0)
 			return -ETIMEDOUT;
 	}
+}
+
+struct wait_call {
+	struct handle *handle;
+	uint32_t count;
+};
+
+static int wait_once(void *context, int64_t timeout_ns)
+{
+	const struct wait_call *call = context;
+	return call->handle->kind->wait(call->handle->open, call->count, timeout_ns);
+}
+
+PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject *keywords)
+{
+	static char *names[] = {"count", "timeout", NULL};
+	struct handle *handle = (struct handle *)self;
+	struct wait_call call = {handle, 1};
+	PyObject *timeout = Py_None;
+	int64_t timeout_ns;
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO", names, &call.count, &timeout) ||
+		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(handle) != 0)
+		return NULL;
+	int result = wait_once(&call, 0);
+	if (result == -EAGAIN && timeout_ns != 0)
+		result = handle_wait(handle, timeout_ns, wait_once, &call);
+	if (result >= 0)
+		return PyLong_FromLong(result);
+	if (result == -EAGAIN)
+		return errors_raise(-ETIMEDOUT, "fewer than %u %s are in channel %R", call.count,
+			handle->kind->counterparts, handle->name);
+	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
 }
 
 /* ---- closing ---- */
@@ -197,17 +271,6 @@ void handle_dealloc(struct handle *handle)
 
 /* ---- the interpreter's exit ---- */
 
-static struct handle *opened;
-
-void handle_opened(struct handle *handle)
-{
-	handle->next_open = opened;
-	handle->open_link = &opened;
-	if (opened != NULL)
-		opened->open_link = &handle->next_open;
-	opened = handle;
-}
-
 /* Under views nothing is unmapped, but the messages go: nobody is left to look into them. */
 static void end_with_views(struct handle *handle)
 {
@@ -258,6 +321,11 @@ int handle_init(PyObject *module)
 }
 
 /* ---- the rest ---- */
+
+PyMemberDef handle_members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct handle, weakrefs), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
 
 PyObject *handle_get_closed(PyObject *self, void *unused)
 {

@@ -10,11 +10,15 @@
 
 struct cuda_side;
 struct hold;
+struct options;
 
 struct handle_kind {
 	const char *noun;
+	const char *counterparts;
+	int (*open)(const struct options *options, void **ret_open);
 	int (*close)(void *open);
 	int (*check)(void *open); /* -ECHILD in a forked child */
+	int (*wait)(void *open, uint32_t counterparts, int64_t timeout_ns);
 };
 
 struct handle {
@@ -45,6 +49,13 @@ static inline int handle_enter(struct handle *handle)
 
 #define HANDLE_RAISED INT32_MIN /* an exception is set */
 
+/* Monotonic. */
+int64_t handle_now_ns(void);
+
+/* Calls `call` once, without the interpreter's lock and with the handle marked busy. */
+int handle_call(
+	struct handle *handle, int64_t timeout_ns, int (*call)(void *context, int64_t timeout_ns), void *context);
+
 /*
  * Calls `call` with slices of `timeout_ns` until it returns anything but -EINTR and -ETIMEDOUT, or the time has passed,
  * without the interpreter's lock; signal handlers of Python run in between. Returns what it returned, or HANDLE_RAISED.
@@ -61,8 +72,12 @@ int handle_close_now(struct handle *handle);
 /* Closes it if it is leaving and no view is alive any more. */
 void handle_view_gone(struct handle *handle);
 
-/* Lists an opened handle among those that the interpreter's exit closes. */
-void handle_opened(struct handle *handle);
+/*
+ * A new handle of `type`, open, or NULL with an exception. `lane_bytes`: what a full directory did not have room for. It is
+ * listed among those that the interpreter's exit closes.
+ */
+PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns,
+	uint64_t lane_bytes);
 
 /* Methods: close(), __enter__, __exit__, and what dealloc begins and ends with. */
 PyObject *handle_close(struct handle *handle, bool give_back);
@@ -70,14 +85,15 @@ PyObject *handle_on_enter(PyObject *self, PyObject *unused);
 PyObject *handle_on_exit(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 void handle_dealloc(struct handle *handle);
 
+/* wait_consumers() and wait_producers(). */
+PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject *keywords);
+
+extern PyMemberDef handle_members[];
 PyObject *handle_get_closed(PyObject *self, void *unused);
 PyObject *handle_get_name(PyObject *self, void *unused);
 PyObject *handle_repr(PyObject *self);
 
 /* A Geometry of what the library says, or NULL with an exception. */
 PyObject *handle_geometry(int result, const struct sluice_geometry *geometry);
-
-/* How long one call may wait: short where the library spins and no signal ends a system call. */
-int64_t handle_slice_ns(int64_t spin_ns);
 
 #endif

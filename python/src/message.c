@@ -408,14 +408,26 @@ static PyObject *get_alive(PyObject *self, void *unused)
 
 /* ---- the types ---- */
 
-#define CORRELATION_ID "Number that travels with the message, 0 to 2**64 - 1; 0 at first."
-#define DEADLINE       "Time of time.monotonic(), in seconds, or None. Carried; nothing is compared."
-#define TRACEPARENT    "W3C trace context, version 00, as the header's text; or None."
-#define SEQUENCE       "Place in its producer's order, from 0 without holes."
-#define NBYTES         "Payload: bytes of all tensors."
-#define KEYS           "keys()\n--\n\nNames of the tensors, in order: a list."
-#define VALUES         "values()\n--\n\nThe tensors, in order: a list."
-#define ITEMS          "items()\n--\n\nNames and tensors, in order: a list of pairs."
+/* What both types have. */
+#define COMMON_METHODS                                                                                                 \
+	{"keys", keys, METH_NOARGS, "keys($self)\n--\n\nNames of the tensors, in order: a list."},                     \
+		{"values", values, METH_NOARGS, "values($self)\n--\n\nThe tensors, in order: a list."},                \
+		{"items", items, METH_NOARGS, "items($self)\n--\n\nNames and tensors, in order: a list of pairs."},    \
+	{                                                                                                              \
+		"__enter__", enter, METH_NOARGS, NULL                                                                  \
+	}
+
+#define COMMON_ATTRIBUTES(set_id, set_until, set_context)                                                              \
+	{"correlation_id", get_correlation_id, set_id,                                                                 \
+		"Number that travels with the message, 0 to 2**64 - 1; 0 at first.", NULL},                            \
+		{"deadline", get_deadline, set_until,                                                                  \
+			"Time of time.monotonic(), in seconds, or None. Carried; nothing is compared.", NULL},         \
+		{"traceparent", get_traceparent, set_context,                                                          \
+			"W3C trace context, version 00, as the header's text; or None.", NULL},                        \
+		{"sequence", get_sequence, NULL, "Place in its producer's order, from 0 without holes.", NULL},        \
+	{                                                                                                              \
+		"nbytes", get_nbytes, NULL, "Payload: bytes of all tensors.", NULL                                     \
+	}
 
 static PyMemberDef members[] = {
 	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct hold, weakrefs), READONLY, NULL},
@@ -424,36 +436,32 @@ static PyMemberDef members[] = {
 
 static PyMethodDef reservation_methods[] = {
 	{"publish", publish, METH_NOARGS,
-		"publish()\n--\n\nHands the message over to the consumers. Never blocks.\n\nBufferError while views of "
+		"publish($self)\n--\n\nHands the message over to the consumers. Never blocks.\n\nBufferError while "
+		"views of "
 		"its memory "
 		"are alive beside those that only its Tensors keep; Released if it is over."},
 	{"discard", discard, METH_NOARGS,
-		"discard()\n--\n\nGives the reservation back as if it had never been. Errors as of publish."},
+		"discard($self)\n--\n\nGives the reservation back as if it had never been. Errors as of publish."},
 	{"shrink", METHOD(shrink), METH_FASTCALL,
-		"shrink(name, first, /)\n--\n\nSets the first dimension of a tensor, from 0 up to what was reserved. "
+		"shrink($self, name, first, /)\n--\n\nSets the first dimension of a tensor, from 0 up to what was "
+		"reserved. "
 		"Data stays where "
 		"it lies; the bytes go back to the lane at publish. Tensors taken before keep their old shape."},
-	{"keys", keys, METH_NOARGS, KEYS},
-	{"values", values, METH_NOARGS, VALUES},
-	{"items", items, METH_NOARGS, ITEMS},
-	{"__enter__", enter, METH_NOARGS, NULL},
+	COMMON_METHODS,
 	{"__exit__", METHOD(exit_reservation), METH_FASTCALL, NULL},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef reservation_attributes[] = {
-	{"correlation_id", get_correlation_id, set_correlation_id, CORRELATION_ID, NULL},
-	{"deadline", get_deadline, set_deadline, DEADLINE, NULL},
-	{"traceparent", get_traceparent, set_traceparent, TRACEPARENT, NULL},
-	{"sequence", get_sequence, NULL, SEQUENCE, NULL},
-	{"nbytes", get_nbytes, NULL, NBYTES, NULL},
+	COMMON_ATTRIBUTES(set_correlation_id, set_deadline, set_traceparent),
 	{"alive", get_alive, NULL, "True until it is published or discarded.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef message_methods[] = {
 	{"release", METHOD(release), METH_FASTCALL | METH_KEYWORDS,
-		"release(stream=None)\n--\n\nGives the message's memory back to its producer. From any thread. Never "
+		"release($self, stream=None)\n--\n\nGives the message's memory back to its producer. From any thread. "
+		"Never "
 		"blocks.\n\nWith CUDA enabled: when the stream has done what it was given so far, and others what they "
 		"uploaded or had a view for. stream: as of to_cuda; without one, torch's current stream if there were "
 		"views of the message, else the one that it was uploaded on, else at once.\n\nBufferError "
@@ -461,24 +469,17 @@ static PyMethodDef message_methods[] = {
 		"another consumer "
 		"has it by now; CudaError, and it is held as before."},
 	{"to_cuda", METHOD(cuda_upload_message), METH_VARARGS | METH_KEYWORDS, CUDA_UPLOAD_MESSAGE_DOC},
-	{"keys", keys, METH_NOARGS, KEYS},
-	{"values", values, METH_NOARGS, VALUES},
-	{"items", items, METH_NOARGS, ITEMS},
-	{"__enter__", enter, METH_NOARGS, NULL},
+	COMMON_METHODS,
 	{"__exit__", METHOD(exit_message), METH_FASTCALL, NULL},
 	{NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef message_attributes[] = {
-	{"correlation_id", get_correlation_id, NULL, CORRELATION_ID, NULL},
-	{"deadline", get_deadline, NULL, DEADLINE, NULL},
-	{"traceparent", get_traceparent, NULL, TRACEPARENT, NULL},
-	{"sequence", get_sequence, NULL, SEQUENCE, NULL},
+	COMMON_ATTRIBUTES(NULL, NULL, NULL),
 	{"origin", get_origin, NULL, "Number of the producer: messages with the same one came through the same lane.",
 		NULL},
 	{"deliveries", get_deliveries, NULL, "How often it was handed out, this time included: 1 at first.", NULL},
 	{"stamps", get_stamps, NULL, "Stamps: when it was reserved, published and received.", NULL},
-	{"nbytes", get_nbytes, NULL, NBYTES, NULL},
 	{"alive", get_alive, NULL, "True until it is released.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

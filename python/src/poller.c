@@ -174,15 +174,17 @@ static PyObject *ready(PyObject *object, PyObject *unused)
 
 static PyMethodDef methods[] = {
 	{"fileno", fileno_method, METH_NOARGS,
-		"fileno()\n--\n\nThe descriptor that is readable when something is ready, and now and then for no "
+		"fileno($self)\n--\n\nThe descriptor that is readable when something is ready, and now and then for no "
 		"reason."},
 	{"add", add, METH_O,
-		"add(handle, /)\n--\n\nWatches a Consumer for messages, or a Producer for room as last reserved."},
-	{"discard", discard, METH_O, "discard(handle, /)\n--\n\nWatches it no more."},
+		"add($self, handle, /)\n--\n\nWatches a Consumer for messages, or a Producer for room as last "
+		"reserved."},
+	{"discard", discard, METH_O, "discard($self, handle, /)\n--\n\nWatches it no more."},
 	{"ready", ready, METH_NOARGS,
-		"ready()\n--\n\nWhich handles have something to say: a list. To be called whenever the descriptor is "
+		"ready($self)\n--\n\nWhich handles have something to say: a list. To be called whenever the descriptor "
+		"is "
 		"readable."},
-	{"close", close_method, METH_NOARGS, "close()\n--\n\nEnds it; the handles stay open."},
+	{"close", close_method, METH_NOARGS, "close($self)\n--\n\nEnds it; the handles stay open."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -23,6 +23,15 @@ struct producer {
 	struct spec_set last_set;
 };
 
+static int open_producer(const struct options *options, void **ret_open)
+{
+	struct sluice_producer *producer;
+	int error = sluice_producer_open(options->name_text, &options->producer, &producer);
+	if (error == 0)
+		*ret_open = producer;
+	return error;
+}
+
 static int close_producer(void *open)
 {
 	return sluice_producer_close(open);
@@ -34,7 +43,13 @@ static int check_producer(void *open)
 	return sluice_producer_geometry(open, &geometry);
 }
 
-static const struct handle_kind kind = {"Producer", close_producer, check_producer};
+static int wait_for_consumers(void *open, uint32_t count, int64_t timeout_ns)
+{
+	return sluice_producer_wait(open, count, timeout_ns);
+}
+
+static const struct handle_kind kind = {
+	"Producer", "consumers", open_producer, close_producer, check_producer, wait_for_consumers};
 
 static struct sluice_producer *library(struct producer *self)
 {
@@ -46,33 +61,14 @@ static struct sluice_producer *library(struct producer *self)
 static PyObject *new_producer(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
 	struct options options;
-	struct sluice_producer *producer = NULL;
-	struct producer *self = NULL;
-	if (options_of_producer(arguments, keywords, &options) == 0)
-		self = (struct producer *)type->tp_alloc(type, 0);
-	if (self != NULL) {
-		int error;
-		self->handle.kind = &kind;
-		self->handle.name = new_reference(options.name);
-		self->handle.slice_ns = handle_slice_ns(options.producer.spin_ns);
-		do {
-			Py_BEGIN_ALLOW_THREADS error =
-				sluice_producer_open(options.name_text, &options.producer, &producer);
-			Py_END_ALLOW_THREADS
-		} while (error == -EINTR && PyErr_CheckSignals() == 0);
-		self->handle.open = producer;
-		handle_opened(&self->handle);
-		if (error != 0) {
-			uint64_t bytes = options.producer.lane_bytes != 0 ? options.producer.lane_bytes
-									  : options.channel.lane_bytes;
-			if (PyErr_Occurred() == NULL)
-				errors_raise_open(
-					error, options.name, options.channel.directory, bytes != 0 ? bytes : 8 << 20);
-			Py_CLEAR(self);
-		}
+	PyObject *self = NULL;
+	if (options_of_producer(arguments, keywords, &options) == 0) {
+		uint64_t bytes =
+			options.producer.lane_bytes != 0 ? options.producer.lane_bytes : options.channel.lane_bytes;
+		self = handle_new(type, &kind, &options, options.producer.spin_ns, bytes != 0 ? bytes : 8 << 20);
 	}
 	options_clear(&options);
-	return (PyObject *)self;
+	return self;
 }
 
 static void forget_last(struct producer *self)
@@ -322,38 +318,6 @@ static PyObject *send(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 
 /* ---- the rest ---- */
 
-struct wait_call {
-	struct sluice_producer *producer;
-	uint32_t count;
-};
-
-static int wait_once(void *context, int64_t timeout_ns)
-{
-	const struct wait_call *call = context;
-	return sluice_producer_wait(call->producer, call->count, timeout_ns);
-}
-
-static PyObject *wait_consumers(PyObject *object, PyObject *arguments, PyObject *keywords)
-{
-	static char *names[] = {"count", "timeout", NULL};
-	struct producer *self = (struct producer *)object;
-	unsigned int count = 1;
-	PyObject *timeout = Py_None;
-	int64_t timeout_ns;
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO:wait_consumers", names, &count, &timeout) ||
-		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(&self->handle) != 0)
-		return NULL;
-	struct wait_call call = {library(self), count};
-	int result = wait_once(&call, 0);
-	if (result == -EAGAIN && timeout_ns != 0)
-		result = handle_wait(&self->handle, timeout_ns, wait_once, &call);
-	if (result >= 0)
-		return PyLong_FromLong(result);
-	if (result == -EAGAIN)
-		return errors_raise(-ETIMEDOUT, "fewer than %u consumers are in channel %R", count, self->handle.name);
-	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
-}
-
 static PyObject *get_geometry(PyObject *object, void *unused)
 {
 	(void)unused;
@@ -382,14 +346,9 @@ static PyObject *placement(PyObject *object, PyObject *unused)
 		(unsigned long long)placement.huge_bytes, "asked", placement.asked, "obtained", placement.obtained);
 }
 
-static PyMemberDef members[] = {
-	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct handle, weakrefs), READONLY, NULL},
-	{NULL, 0, 0, 0, NULL},
-};
-
 static PyMethodDef methods[] = {
 	{"reserve", METHOD(reserve), METH_FASTCALL | METH_KEYWORDS,
-		"reserve(specs=None, /, *, timeout=None, **specs)\n--\n\nReserves memory for a message: "
+		"reserve($self, specs=None, /, *, timeout=None, **tensors)\n--\n\nReserves memory for a message: "
 		"reserve(input_ids=((16, 512), \"int32\")). Returns a Reservation.\n\nA spec is (shape, dtype): a "
 		"number or sequence "
 		"of numbers, up to 8 dimensions, 0 allowed; dtype as a string, a numpy dtype or a torch dtype. A "
@@ -400,22 +359,24 @@ static PyMethodDef methods[] = {
 		"ValueError, "
 		"PeerDied (report_gone), Stale, Closed, Forked."},
 	{"send", METHOD(send), METH_FASTCALL | METH_KEYWORDS,
-		"send(arrays, /, *, timeout=None, correlation_id=0, deadline=None, traceparent=None)\n--\n\nCopies "
+		"send($self, arrays, /, *, timeout=None, correlation_id=0, deadline=None, "
+		"traceparent=None)\n--\n\nCopies "
 		"arrays into a "
 		"message and publishes it: send({\"input_ids\": ids}).\n\nWhat has the buffer protocol or DLPack: "
 		"numpy, torch on the "
 		"CPU, memoryview, bytes, array.array; of any strides (what is not contiguous is copied element by "
 		"element). Errors as "
 		"of reserve."},
-	{"wait_consumers", METHOD(wait_consumers), METH_VARARGS | METH_KEYWORDS,
-		"wait_consumers(count=1, timeout=None)\n--\n\nWaits until so many consumers are in the channel. "
+	{"wait_consumers", METHOD(handle_wait_counterparts), METH_VARARGS | METH_KEYWORDS,
+		"wait_consumers($self, count=1, timeout=None)\n--\n\nWaits until so many consumers are in the channel. "
 		"Returns how many there "
 		"are. Timeout, Closed, Forked, Busy."},
 	{"placement", placement, METH_NOARGS,
-		"placement()\n--\n\nWhere the lane's memory lies, against what was asked for: a dict as struct "
+		"placement($self)\n--\n\nWhere the lane's memory lies, against what was asked for: a dict as struct "
 		"sluice_placement."},
 	{"close", close_method, METH_NOARGS,
-		"close()\n--\n\nLeaves the channel; an open reservation is discarded. What was published stays until "
+		"close($self)\n--\n\nLeaves the channel; an open reservation is discarded. What was published stays "
+		"until "
 		"it is received. "
 		"Again is fine.\n\nBufferError while views of a reservation are alive; Busy while another thread is in "
 		"a call."},
@@ -450,7 +411,7 @@ static PyType_Slot slots[] = {
 	{Py_tp_new, SLOT(new_producer)},
 	{Py_tp_dealloc, SLOT(dealloc)},
 	{Py_tp_repr, SLOT(handle_repr)},
-	{Py_tp_members, members},
+	{Py_tp_members, handle_members},
 	{Py_tp_methods, methods},
 	{Py_tp_getset, attributes},
 	{Py_tp_doc, (void *)(uintptr_t)doc},

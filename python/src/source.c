@@ -15,15 +15,15 @@ static int refuse(PyObject *object, const char *why)
 
 static void find_out_whether_dense(struct source *source)
 {
-	Py_ssize_t expected = source->dtype->bytes;
+	size_t expected =
+		source->dtype->bytes; /* more than there can be overflows, and is refused when room is reserved */
 	source->dense = true;
-	source->bytes = source->dtype->bytes;
 	for (int k = source->ndim - 1; k >= 0; k--) {
-		if (source->shape[k] != 1 && source->strides[k] != expected)
+		if (source->shape[k] != 1 && source->strides[k] != (Py_ssize_t)expected)
 			source->dense = false;
-		expected *= source->shape[k];
-		source->bytes *= source->shape[k];
+		expected *= (size_t)source->shape[k];
 	}
+	source->bytes = (Py_ssize_t)expected;
 	if (source->bytes == 0)
 		source->dense = true;
 }
@@ -99,18 +99,20 @@ static int open_dlpack(PyObject *object, struct source *source)
 		return refuse(object, "its __dlpack__ gives no capsule of DLPack 0 or 1");
 	if (tensor->device.type != DLPACK_CPU && tensor->device.type != DLPACK_CUDA_HOST)
 		return refuse(object, "it is not in the CPU's memory: copy it there first, as with .cpu()");
-	if (tensor->ndim > SLUICE_MAX_DIMENSIONS)
+	if (tensor->ndim < 0 || tensor->ndim > SLUICE_MAX_DIMENSIONS)
 		return too_many_dimensions(tensor->ndim);
 	source->dtype = dtype_of_code(tensor->code | (uint32_t)tensor->bits << 8 | (uint32_t)tensor->lanes << 16);
 	if (source->dtype == NULL)
 		return refuse(object, "Sluice has no such element type");
 	source->data = (const char *)tensor->data + tensor->byte_offset;
 	source->ndim = tensor->ndim;
-	Py_ssize_t dense = source->dtype->bytes;
+	size_t dense = source->dtype->bytes;
 	for (int k = source->ndim - 1; k >= 0; k--) {
 		source->shape[k] = tensor->shape[k];
-		source->strides[k] = tensor->strides != NULL ? tensor->strides[k] * source->dtype->bytes : dense;
-		dense *= source->shape[k];
+		source->strides[k] =
+			(Py_ssize_t)(tensor->strides != NULL ? (size_t)tensor->strides[k] * source->dtype->bytes
+							     : dense);
+		dense *= (size_t)source->shape[k];
 	}
 	find_out_whether_dense(source);
 	return 0;
@@ -208,6 +210,8 @@ void source_copy(const struct source *source, char *destination)
 
 bool source_overlaps(const struct source *source, const char *start, Py_ssize_t bytes)
 {
+	if (source->bytes == 0)
+		return false;
 	const char *low = source->data;
 	const char *high = source->data + source->dtype->bytes;
 	for (int k = 0; k < source->ndim; k++) {
@@ -215,5 +219,5 @@ bool source_overlaps(const struct source *source, const char *start, Py_ssize_t 
 		low += reach < 0 ? reach : 0;
 		high += reach > 0 ? reach : 0;
 	}
-	return source->bytes > 0 && low < start + bytes && start < high;
+	return low < start + bytes && start < high;
 }

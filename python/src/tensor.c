@@ -28,11 +28,11 @@ PyObject *tensor_new(struct hold *hold, const struct sluice_tensor *description)
 	tensor->view = NULL;
 	tensor->ndim = (int)description->ndim;
 	tensor->readonly = !hold->reserved;
-	Py_ssize_t stride = dtype->bytes;
+	size_t stride = dtype->bytes; /* without elements it may overflow, and means nothing */
 	for (int k = tensor->ndim - 1; k >= 0; k--) {
 		tensor->shape[k] = (Py_ssize_t)description->shape[k];
-		tensor->strides[k] = stride;
-		stride *= tensor->shape[k];
+		tensor->strides[k] = (Py_ssize_t)stride;
+		stride *= (size_t)tensor->shape[k];
 	}
 	return (PyObject *)tensor;
 }
@@ -453,12 +453,14 @@ static PyObject *repr(PyObject *self)
 
 static PyMethodDef methods[] = {
 	{"numpy", numpy, METH_NOARGS,
-		"numpy()\n--\n\nA numpy array of the same memory; read-only if it was received. Keeps the message.\n\n"
+		"numpy($self)\n--\n\nA numpy array of the same memory; read-only if it was received. Keeps the "
+		"message.\n\n"
 		"TypeError for bfloat16 and float8 types unless ml_dtypes is installed; Released if the message is "
 		"over."},
 	{"__array__", METHOD(array), METH_VARARGS | METH_KEYWORDS, NULL},
 	{"__dlpack__", METHOD(tensor_dlpack), METH_FASTCALL | METH_KEYWORDS,
-		"__dlpack__(*, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA capsule of DLPack "
+		"__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nA capsule of "
+		"DLPack "
 		"that keeps the "
 		"message. With max_version from (1, 0) it says that received tensors are read-only. A consumer that "
 		"asks for the old "
@@ -467,7 +469,7 @@ static PyMethodDef methods[] = {
 	{"to_cuda", METHOD(cuda_upload_tensor), METH_FASTCALL | METH_KEYWORDS, CUDA_UPLOAD_TENSOR_DOC},
 	{"cuda_view", cuda_view, METH_NOARGS, CUDA_VIEW_DOC},
 	{"device_pointer", cuda_device_pointer, METH_NOARGS, CUDA_DEVICE_POINTER_DOC},
-	{"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__()\n--\n\n(1, 0): the CPU."},
+	{"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -165,6 +165,60 @@ static void a_batch_that_lingers_returns_when_its_producer_waits_for_room(void *
 	check_result(0, sluice_consumer_close(consumer));
 }
 
+static void a_batch_goes_on_where_it_was_left(void **state)
+{
+	const struct sluice_message *messages[BATCH];
+	int count;
+
+	(void)state;
+	open_both(CHANNEL(.depth = 16));
+	process_start(send_ten, NULL, 0);
+	count = sluice_receive_batch(consumer, 10, 0, 0, PATIENCE, messages);
+	check(count >= 1);
+	while (count < 10) {
+		int more = sluice_receive_more(consumer, (size_t)count, 10, 0, 1000, messages);
+
+		check(more >= count);
+		count = more;
+	}
+	for (int i = 0; i < 10; i++)
+		check_equal(i, number_of(messages[i]));
+	check_result(10, sluice_receive_more(consumer, 10, 10, 0, SLUICE_FOREVER, messages));
+	check_result(0, sluice_release_batch(messages, 10));
+	processes_finish();
+
+	for (int i = 0; i < 4; i++)
+		send_bytes(producer, i, 4096);
+	check_result(1, sluice_receive_batch(consumer, 1, 0, 0, PATIENCE, messages));
+	check_result(3, sluice_receive_more(consumer, 1, BATCH, 3 * 4096 + 100, 0, messages)); /* its bytes count */
+	check_result(-EINVAL, sluice_receive_more(consumer, 0, BATCH, 0, 0, messages));
+	check_result(-EINVAL, sluice_receive_more(consumer, 3, 2, 0, 0, messages));
+	check_result(0, sluice_release(messages[2]));
+	check_result(-EINVAL, sluice_receive_more(consumer, 3, BATCH, 0, 0, messages));
+	check_result(3, sluice_receive_more(consumer, 2, BATCH, 0, 0, messages));
+	check_result(0, sluice_release_batch(messages, 3));
+	close_both();
+}
+
+static void a_batch_that_goes_on_returns_when_the_producer_of_its_first_messages_waits_for_room(void **state)
+{
+	const struct sluice_message *messages[BATCH];
+
+	(void)state;
+	consumer = join_consumer("tokens", CONSUMER(.channel = CHANNEL(.depth = 4)));
+	process_start(send_ten, NULL, 0);
+	int count = sluice_receive_batch(consumer, BATCH, 0, 0, PATIENCE, messages);
+	check(count >= 1 && count <= 4);
+	count = sluice_receive_more(consumer, (size_t)count, BATCH, 0, SLUICE_FOREVER, messages);
+	check(count >= 1 && count <= 4);
+	for (int i = 0; i < count; i++)
+		check_equal(i, number_of(messages[i]));
+	check_result(0, sluice_release_batch(messages, (size_t)count));
+	take_numbers(consumer, count, (unsigned)(10 - count));
+	processes_finish();
+	check_result(0, sluice_consumer_close(consumer));
+}
+
 /* Longest run of messages of one lane among the next `count`. */
 static unsigned longest_run(unsigned count)
 {
@@ -430,6 +484,8 @@ int main(void)
 		promise(a_batch_keeps_to_its_bytes_but_holds_one_message_at_least),
 		promise(a_batch_lingers_until_it_is_full),
 		promise(a_batch_that_lingers_returns_when_its_producer_waits_for_room),
+		promise(a_batch_goes_on_where_it_was_left),
+		promise(a_batch_that_goes_on_returns_when_the_producer_of_its_first_messages_waits_for_room),
 		promise(lanes_take_turns_of_a_quantum_of_messages),
 		promise(lanes_take_turns_of_a_quantum_of_bytes),
 		promise(the_end_of_a_stream_is_told_apart_from_silence),

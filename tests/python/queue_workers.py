@@ -92,6 +92,13 @@ def put_until_full(outbox, result, start):
     result.value = count
 
 
+def drain_and_tell(inbox, count, start, done):
+    start.wait()
+    for _ in range(count):
+        inbox.get()
+    done.set()
+
+
 def put_and_get(inbox, outbox, count):
     for _ in range(count):
         outbox.put(inbox.get() + 1)

@@ -91,6 +91,39 @@ def test_time_outs():
     run(main)
 
 
+@pytest.mark.parametrize("supply", ["messages", "room"])
+def test_other_tasks_run_while_there_is_always_more(supply):
+    async def main():
+        with sluice.Consumer("x") as inp, sluice.Producer("x") as out:
+            ran = asyncio.Event()
+
+            async def other():
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                ran.set()
+
+            async def busy():
+                while not ran.is_set():
+                    if supply == "messages":
+                        out.send({"x": b"1"})
+                        (await inp.receive_async()).release()
+                    else:
+                        await out.send_async({"x": b"1"})
+                        inp.receive(0).release()
+
+            await asyncio.gather(busy(), other())
+            task = asyncio.ensure_future(busy())
+            ran.clear()
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            taken = inp.receive_batch(timeout=0) if supply == "messages" else []
+            assert len(taken) == (supply == "messages")  # it was cancelled before it took the next
+
+    run(main)
+
+
 def test_several_consumers_on_one_loop():
     async def main():
         names = [f"x{i}" for i in range(5)]

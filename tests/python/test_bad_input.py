@@ -102,6 +102,21 @@ def test_wrong_shapes(pair, shape, error):
         pair[0].reserve(x=(shape, "int32"))
 
 
+@pytest.mark.parametrize("shape", [(0, 2**62, 2**62), (2**62, 0, 2**62), (2**63 - 1, 0)])
+def test_shapes_without_elements_whose_strides_would_overflow(pair, shape):
+    with pair[0].reserve(x=(shape, "int64")) as m:
+        with pytest.raises(ValueError):
+            m["x"].numpy()
+        with pytest.raises(ValueError):
+            m["x"][:] = 1
+    t = pair[1].receive(0)["x"]
+    assert t.shape == shape and t.nbytes == t.size == 0
+    with pytest.raises(ValueError):
+        t.numpy()
+    pair[0].send({"x": Odd(t.__dlpack__())})
+    assert pair[1].receive(0)["x"].shape == shape
+
+
 @pytest.mark.parametrize("spec", [None, 5, "ab", (1,), (1, "u1", 2), {1: 2}, b"ab"])
 def test_wrong_specs(pair, spec):
     with pytest.raises(TypeError, match="shape, dtype"):

@@ -54,6 +54,19 @@ def test_the_last_view_releases(pair, kind):
     assert pair[1].held == 0
 
 
+@pytest.mark.parametrize("first", VIEWS)
+@pytest.mark.parametrize("second", ["memoryview", "versioned", "slice"])
+def test_each_of_several_views_keeps_its_message(pair, first, second):
+    m = message(pair)
+    views = [VIEWS[first](m["x"]), VIEWS[second](m["x"])]
+    for _ in range(2):
+        with pytest.raises(BufferError, match="views"):
+            m.release()
+        assert m.alive
+        views.pop()
+    m.release()
+
+
 def test_a_tensor_is_no_view_and_its_own_numpy_view_neither(pair):
     m = message(pair)
     t = m["x"]

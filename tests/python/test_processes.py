@@ -266,3 +266,97 @@ inp.close()
         until(lambda: any(member["asleep"] for member in sluice.stat("x")["members"]))
     waiting.process.send_signal(signal.SIGINT)
     waiting.finish()
+
+
+@pytest.mark.parametrize("spin", ["'learn'", "0", "None"])
+@pytest.mark.parametrize("after", ["receives", "batches", "leaves", "leaves by the exception", "closes"])
+def test_keyboard_interrupt_ends_lingering_and_nothing_is_lost(child, spin, after):
+    code = f"""
+import threading
+def interrupt():
+    while not told.wait(0.01):  # once and again: a signal may come before the call
+        os.kill(os.getpid(), 2)
+told = threading.Event()
+out = sluice.Producer("x")
+inp = sluice.Consumer("x", spin={spin})
+out.send({{"x": b"1"}})
+out.send({{"x": b"2"}})
+try:
+    with inp:
+        thread = threading.Thread(target=interrupt)
+        try:
+            thread.start()
+            batch = inp.receive_batch(linger=1000)
+        except KeyboardInterrupt:
+            while True:
+                try:
+                    told.set(), thread.join()
+                    break
+                except KeyboardInterrupt:
+                    pass
+            if {after!r} == "receives":
+                assert [bytes(inp.receive(0)["x"]), bytes(inp.recv(0)["x"])] == [b"1", b"2"]
+            elif {after!r} == "batches":
+                out.send({{"x": b"3"}})
+                assert len(inp.receive_batch(max_messages=1)) == 1
+                assert [bytes(m["x"]) for m in inp.receive_batch(linger=0.001)] == [b"2", b"3"]
+            elif {after!r} == "leaves by the exception":
+                raise
+            elif {after!r} == "closes":
+                inp.close()
+except KeyboardInterrupt:
+    pass
+other = sluice.Consumer("x")
+if "leaves" in {after!r} or "closes" in {after!r}:
+    assert [bytes(other.recv(0)["x"]) for _ in range(2)] == [b"1", b"2"]
+try:
+    other.recv(0)
+except sluice.Empty:
+    print("well")
+"""
+    assert child(code).finish() == "well\n"
+
+
+def test_a_handler_that_closes_a_consumer_which_lingers(child):
+    code = """
+import signal
+out = sluice.Producer("x")
+inp = sluice.Consumer("x", spin=None)
+out.send({"x": b"1"})
+signal.signal(signal.SIGALRM, lambda *_: inp.close())
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    inp.receive_batch(linger=1000)
+except sluice.Closed:
+    print(bytes(sluice.Consumer("x").recv(0)["x"]))
+"""
+    assert child(code).finish() == "b'1'\n"
+
+
+def test_what_an_interrupt_left_is_the_parents_after_a_fork(child):
+    code = """
+import signal
+out = sluice.Producer("x")
+inp = sluice.Consumer("x")
+out.send({"x": b"1"})
+def handler(*_):
+    raise RuntimeError
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    inp.receive_batch(linger=1000)
+except RuntimeError:
+    pass
+pid = os.fork()
+for call in inp.receive, inp.receive_batch, inp.recv:
+    if pid == 0:
+        try:
+            call(timeout=0)
+        except sluice.Forked:
+            continue
+        os._exit(1)
+if pid == 0:
+    os._exit(0)
+print(os.waitpid(pid, 0)[1], bytes(inp.recv(0)["x"]))
+"""
+    assert child(code).finish() == "0 b'1'\n"

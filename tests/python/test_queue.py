@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What sluice.Queue promises beyond multiprocessing.Queue."""
 
+import errno
 import gc
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -9,12 +11,14 @@ import queue
 import subprocess
 import sys
 import threading
+from multiprocessing import util
 
 import numpy
 import pytest
 import queue_workers as workers
 import sluice
 from queue_directory import directory, eventually  # noqa: F401, F811
+from sluice import _sending
 
 pytestmark = pytest.mark.timeout(60)
 MIB = 1 << 20
@@ -205,6 +209,49 @@ def test_a_queue_that_is_not_used_makes_nothing(directory):  # noqa: F811
     assert descriptors() == before
 
 
+def test_a_queue_that_cannot_be_made_leaves_nothing(monkeypatch):
+    before = descriptors()
+    for module, call in ((os, "memfd_create"), (mmap, "mmap")):
+        with monkeypatch.context() as patch, pytest.raises(OSError):
+            patch.setattr(module, call, no_descriptor)
+            sluice.Queue(1)
+    gc.collect()
+    assert descriptors() == before
+
+
+def no_descriptor(*_):
+    raise OSError(errno.EMFILE, "none left")
+
+
+def test_more_lanes_than_a_channel_has_are_room_that_is_waited_for(monkeypatch):
+    monkeypatch.setattr(_sending, "_KEEP_BYTES", 1 << 17)  # each item in a lane of its own
+    q, bounded = sluice.Queue(lane_bytes=1), sluice.Queue(200, lane_bytes=1)
+    for number in range(200):
+        q.put(numpy.full(100_000, number, "uint8"))
+    assert [q.get()[0] for _ in range(200)] == list(range(200))
+    with pytest.raises(queue.Full):
+        for number in range(200):
+            bounded.put(numpy.full(100_000, number, "uint8"), timeout=0.1)
+    assert bounded.get()[0] == 0
+    bounded.put("fits", timeout=30)
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_and_is_tried_again(monkeypatch):
+    q = sluice.Queue(lane_bytes=1)
+    count = 0
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(threading.Thread, "start", no_thread)
+        while True:
+            q.put((count, bytes(10_000)))
+            count += 1
+    q.put((count, b"after all"))
+    assert [q.get(timeout=30)[0] for _ in range(count + 1)] == list(range(count + 1))
+
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
+
+
 def test_descriptors_and_threads_go_with_their_queue():
     def use():
         for maxsize in (0, 500):
@@ -217,12 +264,12 @@ def test_descriptors_and_threads_go_with_their_queue():
     use()
     gc.collect()
     assert eventually(lambda: threading.active_count() == 1)
-    before = descriptors()
+    before = descriptors(), len(util._finalizer_registry)
     for _ in range(5):
         use()
     gc.collect()
     assert eventually(lambda: threading.active_count() == 1)
-    assert descriptors() == before
+    assert (descriptors(), len(util._finalizer_registry)) == before
 
 
 SCRIPTS = {
@@ -239,6 +286,20 @@ SCRIPTS = {
     "ends with a thread that waits": "threading.Thread(target=q.get, daemon=True).start()",
     "ends with items held": "q.put(numpy.arange(9)); held = q.get()",
     "ends with a view held": "q = sluice.Queue(copy=False); q.put(numpy.arange(9)); held = q.get()",
+    "ends with threads at work": (
+        "q = sluice.Queue(2)\nstarted = threading.Semaphore(0)\n"
+        "def work(call):\n  started.release()\n  while True: call()\n"
+        "for call in [lambda: q.put(1), q.get] * 3: threading.Thread(target=work, args=(call,), daemon=True).start()\n"
+        "for _ in range(6): started.acquire()"
+    ),
+    "ends after a queue that does not wait is gone": (
+        "[q.put(bytes(100_000)) for _ in range(99)]; q.cancel_join_thread(); del q"
+    ),
+    "ends after a child of os.fork flushed": (
+        "import os, sys\npid = os.fork()\n"
+        "if pid == 0:\n  for _ in range(99): q.put(bytes(100_000))\n  sys.exit()\n"
+        "[q.get() for _ in range(99)]; os.waitpid(pid, 0)"
+    ),
 }
 
 

@@ -158,6 +158,19 @@ def test_cancel_join_thread_lets_a_process_end(make, context):
     q.join_thread()
 
 
+def test_a_closed_queue_that_is_not_joined_goes_on_putting_while_its_process_lives(make):
+    q, closed, done = make(), multiprocessing.Event(), multiprocessing.Event()
+    child = start(multiprocessing.get_context("fork"), workers.drain_and_tell, q, 50, closed, done)
+    q.cancel_join_thread()
+    for _ in range(50):
+        q.put(bytes(MIB))
+    q.close()
+    q.join_thread()  # does not wait
+    closed.set()
+    assert done.wait(25)
+    join(child)
+
+
 def test_a_closed_queue_refuses(make):
     q = make()
     with pytest.raises(AssertionError):

@@ -11,6 +11,11 @@ import pytest
 import queue_workers as workers
 from sluice import _pickling
 
+try:
+    import torch
+except ImportError:
+    torch = None
+
 
 def written(obj):
     packed = _pickling.pack(obj)
@@ -28,6 +33,17 @@ def there_and_back(obj, copy=True):
 def test_items_come_back_equal(item, copy):
     assert workers.same(there_and_back(item, copy), item)
     assert workers.same(there_and_back([item, item], copy), [item, item])
+
+
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "int4"])
+def test_types_that_others_added_to_numpy_come_back(name, copy):
+    array = numpy.arange(5).astype(getattr(pytest.importorskip("ml_dtypes"), name))
+    got = there_and_back({"x": array.reshape(5, 1), "scalar": array[3]}, copy)
+    assert got["x"].dtype == array.dtype and got["x"].shape == (5, 1) and (got["x"][:, 0] == array).all()
+    assert got["scalar"] == array[3] and got["scalar"].dtype == array.dtype
+    many = numpy.arange(100).astype(array.dtype)
+    assert written(many).find(many.tobytes()) % 64 == 0  # beside the pickle
 
 
 def test_arrays_lie_beside_the_pickle_on_boundaries_of_64_bytes():
@@ -98,37 +114,36 @@ def test_other_types_may_bring_buffers_too():
     assert there_and_back(collections.Counter("aab")) == collections.Counter("aab")
 
 
+@pytest.mark.skipif(torch is None, reason="there is no torch")
 class TestTorch:
-    torch = pytest.importorskip("torch")
-
     @pytest.mark.parametrize("copy", [True, False])
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool", "complex64", "uint8"])
     def test_tensors_come_back_equal(self, dtype, copy):
-        tensor = self.torch.arange(24).reshape(2, 3, 4).to(getattr(self.torch, dtype))
+        tensor = torch.arange(24).reshape(2, 3, 4).to(getattr(torch, dtype))
         for sent in (tensor, tensor[:, ::2], tensor.transpose(0, 2), tensor[0, 0, 0], tensor[:0]):
             got = there_and_back({"x": sent}, copy)["x"]
-            assert got.dtype == sent.dtype and got.shape == sent.shape and self.torch.equal(got, sent)
+            assert got.dtype == sent.dtype and got.shape == sent.shape and torch.equal(got, sent)
 
     def test_their_bytes_are_not_in_the_pickle(self):
-        tensor = self.torch.arange(4096, dtype=self.torch.int32)
+        tensor = torch.arange(4096, dtype=torch.int32)
         packed = _pickling.pack([tensor])
         assert tensor.numpy().tobytes() in written([tensor])
         assert packed.nbytes < 4 * 4096 + 1024
 
     def test_copies_can_be_written_to(self):
-        tensor = self.torch.zeros(4)
+        tensor = torch.zeros(4)
         copy = there_and_back(tensor)
         copy += 1
         assert tensor.sum() == 0 and copy.sum() == 4
 
     def test_parameters_and_leaves_keep_their_gradient_flag(self):
-        leaf = self.torch.zeros(3, requires_grad=True)
-        parameter = self.torch.nn.Parameter(self.torch.ones(3))
+        leaf = torch.zeros(3, requires_grad=True)
+        parameter = torch.nn.Parameter(torch.ones(3))
         got_leaf, got_parameter = there_and_back((leaf, parameter))
-        assert got_leaf.requires_grad and type(got_parameter) is self.torch.nn.Parameter and got_parameter.requires_grad
+        assert got_leaf.requires_grad and type(got_parameter) is torch.nn.Parameter and got_parameter.requires_grad
         with pytest.raises(RuntimeError, match="detach"):
             _pickling.pack(leaf * 2)
 
     def test_sparse_tensors_are_left_to_torch(self):
-        sparse = self.torch.eye(3).to_sparse()
-        assert self.torch.equal(there_and_back(sparse).to_dense(), self.torch.eye(3))
+        sparse = torch.eye(3).to_sparse()
+        assert torch.equal(there_and_back(sparse).to_dense(), torch.eye(3))
