@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a serving process does without Sluice: pickle through a Unix socket, then torch.from_numpy(...).cuda().
 
-Usage: rival_pickle.py [--quick]. Two processes; the time is that of one message from the sender's dumps to the device, as the
-receiver asks for it. Exit status 77: no numpy, no torch, or no device for it.
+Usage: rival_pickle.py [--quick]. Two processes; the time is that of one message from the sender's dumps to the device, as
+the receiver asks for it. Exit status 77: no numpy, no torch, or no device for it.
 """
+
 import os
 import pickle
 import socket
@@ -32,17 +33,17 @@ def send(end):
     arrays = {size: numpy.ones(size // 4, numpy.int32) for size in SIZES}
     while True:
         try:
-            (size,) = struct.unpack('<Q', read_all(end, 8))
+            (size,) = struct.unpack("<Q", read_all(end, 8))
         except EOFError:
             return
         data = pickle.dumps(arrays[size], protocol=pickle.HIGHEST_PROTOCOL)
-        end.sendall(struct.pack('<Q', len(data)) + data)
+        end.sendall(struct.pack("<Q", len(data)) + data)
 
 
 def receive(end, torch, size):
     began = time.perf_counter_ns()
-    end.sendall(struct.pack('<Q', size))
-    (length,) = struct.unpack('<Q', read_all(end, 8))
+    end.sendall(struct.pack("<Q", size))
+    (length,) = struct.unpack("<Q", read_all(end, 8))
     on_device = torch.from_numpy(pickle.loads(read_all(end, length))).cuda()
     torch.cuda.synchronize()
     took = time.perf_counter_ns() - began
@@ -51,7 +52,7 @@ def receive(end, torch, size):
 
 
 def main():
-    quick = '--quick' in sys.argv[1:]
+    quick = "--quick" in sys.argv[1:]
     ours, theirs = socket.socketpair()
     # Before torch starts CUDA, which does not survive a fork.
     child = os.fork()
@@ -67,23 +68,24 @@ def main():
         import torch
 
         if not torch.cuda.is_available():
-            raise ImportError('torch finds no device')
+            raise ImportError("torch finds no device")
     except ImportError as why:
-        print(f'  left out, because {why}')
+        print(f"  left out, because {why}")
         ours.close()
         os.waitpid(child, 0)
         return 77
-    print('\nPickle through a Unix socket, then torch.from_numpy(...).cuda()')
-    print(f'{"":44s} {"p50 us":>10s} {"p99 us":>10s} {"GB/s":>10s}')
+    print("\nPickle through a Unix socket, then torch.from_numpy(...).cuda()")
+    print(f"{'':44s} {'p50 us':>10s} {'p99 us':>10s} {'GB/s':>10s}")
     for size in SIZES[:5] if quick else SIZES:
         rounds = max(20, min(300, 1_000_000_000 // (size + 65536)))
-        times = sorted(receive(ours, torch, size) for _ in range(3 + rounds // (8 if quick else 1)))[:-3]
+        times = [receive(ours, torch, size) for _ in range(3 + rounds // (8 if quick else 1))]
+        times = sorted(times[3:])  # the first few warm up
         p50, p99 = times[len(times) // 2], times[(len(times) - 1) * 99 // 100]
-        print(f'  {size // KIB} KiB'.ljust(44) + f' {p50 / 1e3:10.1f} {p99 / 1e3:10.1f} {size / p50:10.1f}')
+        print(f"  {size // KIB} KiB".ljust(44) + f" {p50 / 1e3:10.1f} {p99 / 1e3:10.1f} {size / p50:10.1f}")
     ours.close()
     os.waitpid(child, 0)
     return 0
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     sys.exit(main())
