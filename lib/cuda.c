@@ -173,9 +173,9 @@ static void describe(const struct cuda *cuda, struct sluice_cuda_status *status)
 	const struct cuda_driver *driver = cuda->driver;
 	*status = cuda->figures;
 	status->attached = 1;
-	status->features = (cuda->writes ? SLUICE_CUDA_STREAM_WRITES : 0) |
-			   (driver->read_only ? SLUICE_CUDA_READ_ONLY : 0) |
-			   (driver->same_address ? SLUICE_CUDA_SAME_ADDRESS : 0);
+	status->features =
+		(cuda->writes ? SLUICE_CUDA_STREAM_WRITES : 0) | (driver->read_only ? SLUICE_CUDA_READ_ONLY : 0) |
+		(driver->same_address ? SLUICE_CUDA_SAME_ADDRESS : 0) | (driver->pools ? SLUICE_CUDA_POOLS : 0);
 	status->device = driver->device;
 	status->driver_version = driver->version;
 	status->pending = cuda->pending;

@@ -106,36 +106,62 @@ int sluice_cuda_buffer_device(const struct sluice_cuda_buffer *buffer)
 
 /* ---- streams behind one another ---- */
 
-static int follow(struct cuda_driver *driver, cuda_stream first, cuda_stream stream)
+static int follow(struct cuda_driver *driver, cuda_stream first, cuda_stream stream, struct cuda_reason *reason)
 {
-	struct cuda_reason reason;
 	cuda_event event;
-	int error = cuda_driver_check_stream(driver, first, &reason);
+	int error = cuda_driver_check_stream(driver, first, reason);
 	if (error == 0)
-		error = cuda_driver_check_stream(driver, stream, &reason);
+		error = cuda_driver_check_stream(driver, stream, reason);
 	if (error != 0)
 		return error;
-	if (driver->EventCreate(&event, CUDA_EVENT_DISABLE_TIMING) != CUDA_SUCCESS)
-		return -EIO;
-	bool done = driver->EventRecord(event, first) == CUDA_SUCCESS &&
-		    driver->StreamWaitEvent(stream, event, 0) == CUDA_SUCCESS;
+	int result = driver->EventCreate(&event, CUDA_EVENT_DISABLE_TIMING);
+	if (result != CUDA_SUCCESS)
+		return cuda_driver_explain(driver, "cuEventCreate", result, reason);
+	result = driver->EventRecord(event, first);
+	if (result != CUDA_SUCCESS) {
+		cuda_driver_explain(driver, "cuEventRecord", result, reason);
+	} else {
+		result = driver->StreamWaitEvent(stream, event, 0);
+		if (result != CUDA_SUCCESS)
+			cuda_driver_explain(driver, "cuStreamWaitEvent", result, reason);
+	}
 	(void)driver->EventDestroy(event); /* which lets it go when nobody waits for it any more */
-	return done ? 0 : -EIO;
+	return result == CUDA_SUCCESS ? 0 : reason->error;
+}
+
+/* The same from outside the context. */
+static int enter_and_follow(
+	struct cuda_driver *driver, cuda_stream first, cuda_stream stream, struct cuda_reason *reason)
+{
+	bool pushed = false;
+	if (first == stream)
+		return 0;
+	int result = cuda_driver_enter(driver, &pushed);
+	if (result != CUDA_SUCCESS)
+		return cuda_driver_explain(driver, "cuCtxPushCurrent", result, reason);
+	int error = follow(driver, first, stream, reason);
+	cuda_driver_leave(driver, pushed);
+	return error;
+}
+
+int sluice_cuda_follow(struct sluice_consumer *consumer, struct CUstream_st *first, struct CUstream_st *stream)
+{
+	struct cuda *cuda;
+	struct cuda_reason reason;
+	int error = cuda_check_consumer(consumer, &cuda);
+	if (error != 0)
+		return error;
+	error = enter_and_follow(cuda->driver, first, stream, &reason);
+	return error != 0 ? cuda_note(cuda, &reason) : 0;
 }
 
 int sluice_cuda_buffer_follow(
 	const struct sluice_cuda_buffer *buffer, struct CUstream_st *first, struct CUstream_st *stream)
 {
-	bool pushed = false;
+	struct cuda_reason reason;
 	if (buffer == NULL)
 		return -EINVAL;
 	if (*buffer->driver->guard == 0)
 		return -ECHILD;
-	if (first == stream)
-		return 0;
-	if (cuda_driver_enter(buffer->driver, &pushed) != CUDA_SUCCESS)
-		return -EIO;
-	int error = follow(buffer->driver, first, stream);
-	cuda_driver_leave(buffer->driver, pushed);
-	return error;
+	return enter_and_follow(buffer->driver, first, stream, &reason);
 }

@@ -97,8 +97,10 @@ SLUICE_API int sluice_cuda_detach(struct sluice_consumer *consumer);
 enum sluice_cuda_features {
 	SLUICE_CUDA_STREAM_WRITES =
 		1, /* streams acknowledge by themselves; else events are looked at in the consumer's calls */
-	SLUICE_CUDA_READ_ONLY = 2,   /* lanes are pinned for reading only */
-	SLUICE_CUDA_SAME_ADDRESS = 4 /* kernels see a lane at the address where the CPU does */
+	SLUICE_CUDA_READ_ONLY = 2,    /* lanes are pinned for reading only */
+	SLUICE_CUDA_SAME_ADDRESS = 4, /* kernels see a lane at the address where the CPU does */
+	SLUICE_CUDA_POOLS =
+		8 /* buffers come and go in stream order; else sluice_cuda_buffer_destroy waits for its stream */
 };
 
 #define SLUICE_CUDA_TEXT_BYTES 160
@@ -209,6 +211,14 @@ SLUICE_API int sluice_cuda_release_batch(
  */
 SLUICE_API int sluice_cuda_collect(struct sluice_consumer *consumer);
 
+/*
+ * Makes `stream` wait for what `first` was given so far: for a message that several streams read, and one of them releases.
+ * Both of the attachment's context. Any thread. Does not block. Returns 0 (also if they are the same), -ENOTCONN, -EINVAL,
+ * -EBUSY, -EIO.
+ */
+SLUICE_API int sluice_cuda_follow(
+	struct sluice_consumer *consumer, struct CUstream_st *first, struct CUstream_st *stream);
+
 /* ---- memory on the device ---- */
 
 /*
@@ -236,8 +246,8 @@ SLUICE_API uint64_t sluice_cuda_buffer_bytes(const struct sluice_cuda_buffer *bu
 SLUICE_API int sluice_cuda_buffer_device(const struct sluice_cuda_buffer *buffer);
 
 /*
- * Makes `stream` wait for what `first` was given so far, so that it may use what was uploaded by that one; both of the
- * buffer's context. Does not block. Returns 0 (also if they are the same), -EINVAL, -EBUSY, -EIO, -ECHILD.
+ * As sluice_cuda_follow, for a stream that is to use what another has uploaded; also after detach and close. Returns 0 (also
+ * if they are the same), -EINVAL, -EBUSY, -EIO, -ECHILD.
  */
 SLUICE_API int sluice_cuda_buffer_follow(
 	const struct sluice_cuda_buffer *buffer, struct CUstream_st *first, struct CUstream_st *stream);

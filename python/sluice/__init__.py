@@ -19,6 +19,9 @@ from sluice._sluice import (
     BadMessage,
     Busy,
     Closed,
+    CudaError,
+    CudaStatus,
+    CudaTensor,
     Denied,
     Empty,
     EndOfStream,
@@ -42,6 +45,7 @@ from sluice._sluice import (
     gc,
     remove,
     stat,
+    to_cuda,
 )
 from sluice._sluice import list as list  # not in `import *`, where it would hide the builtin
 from sluice.queue import Queue
@@ -52,6 +56,9 @@ __all__ = [
     "Busy",
     "Closed",
     "Consumer",
+    "CudaError",
+    "CudaStatus",
+    "CudaTensor",
     "Denied",
     "Empty",
     "EndOfStream",
@@ -77,4 +84,5 @@ __all__ = [
     "gc",
     "remove",
     "stat",
+    "to_cuda",
 ]

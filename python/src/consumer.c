@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "convert.h"
+#include "cuda.h"
 #include "errors.h"
 #include "handle.h"
 #include "message.h"
@@ -170,6 +171,8 @@ static inline int next_message(struct handle *self, int64_t timeout_ns, const st
 	*ret_message = NULL;
 	if (handle_enter(self) != 0)
 		return HANDLE_RAISED;
+	if (__builtin_expect(self->cuda != NULL, 0))
+		cuda_retry(self);
 	if (has_kept(self)) {
 		int count = take_kept(self, 1, 0, ret_message);
 		return count < 0 ? count : 0;
@@ -311,6 +314,8 @@ static PyObject *receive_messages(struct handle *self, struct batch_call *call, 
 {
 	if (handle_enter(self) != 0)
 		return NULL;
+	if (__builtin_expect(self->cuda != NULL, 0))
+		cuda_retry(self);
 	if (linger_ns != 0 && self->polled) {
 		handle_refuse(self);
 		return NULL;
@@ -451,6 +456,8 @@ static PyMethodDef methods[] = {
 		"thread is in a call. A `with` block that ends while views are alive closes when the last of them is "
 		"gone; one that "
 		"ends by an exception gives back."},
+	{"cuda", METHOD(cuda_enable), METH_VARARGS | METH_KEYWORDS, CUDA_ENABLE_DOC},
+	{"cuda_detach", cuda_detach, METH_NOARGS, CUDA_DETACH_DOC},
 	{"__enter__", handle_on_enter, METH_NOARGS, NULL},
 	{"__exit__", METHOD(handle_on_exit), METH_FASTCALL, NULL},
 	{NULL, NULL, 0, NULL},
@@ -461,6 +468,7 @@ static PyGetSetDef attributes[] = {
 	{"closed", handle_get_closed, NULL, "True once it was closed.", NULL},
 	{"geometry", get_geometry, NULL, "Geometry: the channel's mode and its default sizes.", NULL},
 	{"held", get_held, NULL, "How many messages it has received and not released.", NULL},
+	{"cuda_status", cuda_get_status, NULL, CUDA_STATUS_DOC, NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 

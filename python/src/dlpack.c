@@ -15,21 +15,20 @@ struct export
 		struct dlpack_managed plain;
 		struct dlpack_versioned versioned;
 	} managed;
-	struct hold *hold; /* NULL: the data is a copy */
+	void *owner;
+	void (*end)(void *owner);
 	int64_t shape[SLUICE_MAX_DIMENSIONS];
 	int64_t strides[SLUICE_MAX_DIMENSIONS];
 };
 
 static void end_export(struct export *export)
 {
-	struct hold *hold = export->hold;
 	/* Without an interpreter there is nobody left to tell. */
-	if (hold != NULL && Py_IsInitialized()) {
+	if (Py_IsInitialized()) {
 		PyGILState_STATE state = PyGILState_Ensure();
 		PyObject *type, *value, *traceback;
 		PyErr_Fetch(&type, &value, &traceback);
-		hold_export_ended(hold);
-		Py_DECREF(hold);
+		export->end(export->owner);
 		PyErr_Restore(type, value, traceback);
 		PyGILState_Release(state);
 	}
@@ -59,108 +58,87 @@ static void destroy_versioned(PyObject *capsule)
 		delete_versioned(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
 }
 
-static void describe(struct tensor *tensor, struct export *export, struct dlpack_tensor *ret_tensor, void *data)
+static void describe(const struct dlpack_source *source, struct export *export, struct dlpack_tensor *ret_tensor)
 {
 	*ret_tensor = (struct dlpack_tensor){
-		.data = data,
-		.device = {DLPACK_CPU, 0},
-		.ndim = tensor->ndim,
-		.code = (uint8_t)tensor->dtype->code,
-		.bits = (uint8_t)(tensor->dtype->code >> 8),
-		.lanes = (uint16_t)(tensor->dtype->code >> 16),
+		.data = source->data,
+		.device = source->device,
+		.ndim = source->ndim,
+		.code = (uint8_t)source->dtype->code,
+		.bits = (uint8_t)(source->dtype->code >> 8),
+		.lanes = (uint16_t)(source->dtype->code >> 16),
 		.shape = export->shape,
 		.strides = export->strides,
 	};
-	for (int k = 0; k < tensor->ndim; k++) {
-		export->shape[k] = tensor->shape[k];
-		export->strides[k] = tensor->strides[k] / (int64_t)tensor->dtype->bytes;
+	for (int k = 0; k < source->ndim; k++) {
+		export->shape[k] = source->shape[k];
+		export->strides[k] = source->strides[k] / (int64_t)source->dtype->bytes;
 	}
 }
 
-struct request {
-	bool versioned;
-	bool copy;
-};
-
-static PyObject *make_capsule(struct tensor *tensor, struct request request)
+PyObject *dlpack_capsule(const struct dlpack_source *source, bool versioned)
 {
-	size_t copied = request.copy ? (size_t)tensor->bytes : 0;
-	size_t head = (sizeof(struct export) + 63) / 64 * 64;
-	struct export *export = aligned_alloc(64, (head + copied + 63) / 64 * 64);
+	struct export *export = malloc(sizeof *export);
 	if (export == NULL)
 		return PyErr_NoMemory();
-	export->hold = request.copy ? NULL : tensor->hold;
-	char *data = tensor->data;
-	if (request.copy)
-		data = memcpy((char *)export + head, tensor->data, copied);
+	export->owner = source->owner;
+	export->end = source->end;
 	PyObject *capsule;
-	if (request.versioned) {
+	if (versioned) {
 		export->managed.versioned = (struct dlpack_versioned){
 			.major = DLPACK_MAJOR,
 			.minor = DLPACK_MINOR,
 			.context = export,
 			.deleter = delete_versioned,
-			.flags = request.copy       ? DLPACK_IS_COPIED
-				 : tensor->readonly ? DLPACK_READ_ONLY
-						    : 0,
+			.flags = source->flags,
 		};
-		describe(tensor, export, &export->managed.versioned.tensor, data);
+		describe(source, export, &export->managed.versioned.tensor);
 		capsule = PyCapsule_New(&export->managed.versioned, "dltensor_versioned", destroy_versioned);
 	} else {
 		export->managed.plain = (struct dlpack_managed){.context = export, .deleter = delete_plain};
-		describe(tensor, export, &export->managed.plain.tensor, data);
+		describe(source, export, &export->managed.plain.tensor);
 		capsule = PyCapsule_New(&export->managed.plain, "dltensor", destroy_plain);
 	}
-	if (capsule == NULL) {
+	if (capsule == NULL)
 		free(export);
-		return NULL;
-	}
-	if (!request.copy) {
-		Py_INCREF(tensor->hold);
-		tensor->hold->exports++;
-	}
 	return capsule;
 }
 
-static int first_of_pair(PyObject *pair, const char *what, long *ret_first)
+/* ---- arguments ---- */
+
+static int parse_pair(PyObject *pair, const char *what, long *ret_first, long *ret_second)
 {
-	long second;
-	if (PyTuple_Check(pair) && PyArg_ParseTuple(pair, "ll", ret_first, &second))
+	if (PyTuple_Check(pair) && PyArg_ParseTuple(pair, "ll", ret_first, ret_second))
 		return 0;
 	PyErr_Clear();
 	PyErr_Format(PyExc_TypeError, "%s is a pair of integers, not %R", what, pair);
 	return -1;
 }
 
-static int parse_keyword(const char *name, PyObject *value, struct request *request)
+static int parse_keyword(const char *name, PyObject *value, struct dlpack_request *request)
 {
-	long first;
+	long first, second;
+	bool given = value != Py_None;
 	if (strcmp(name, "stream") == 0) {
-		if (value == Py_None)
-			return 0;
-		PyErr_SetString(PyExc_BufferError, "a tensor in the CPU's memory has no stream: pass None");
-		return -1;
+		request->stream = value;
+		return 0;
 	}
 	if (strcmp(name, "max_version") == 0) {
-		if (value == Py_None)
-			return 0;
-		if (first_of_pair(value, name, &first) != 0)
+		if (given && parse_pair(value, name, &first, &second) != 0)
 			return -1;
-		request->versioned = first >= DLPACK_MAJOR;
+		request->versioned = given && first >= DLPACK_MAJOR;
 		return 0;
 	}
 	if (strcmp(name, "dl_device") == 0) {
-		if (value == Py_None)
-			return 0;
-		if (first_of_pair(value, name, &first) != 0)
+		if (given && parse_pair(value, name, &first, &second) != 0)
 			return -1;
-		if (first == DLPACK_CPU)
-			return 0;
-		PyErr_SetString(PyExc_BufferError, "the tensor is in the CPU's memory, device (1, 0)");
-		return -1;
+		request->has_device = given;
+		if (given)
+			request->device = (struct dlpack_device){(int32_t)first, (int32_t)second};
+		return 0;
 	}
 	if (strcmp(name, "copy") == 0) {
-		int truth = value == Py_None ? 0 : PyObject_IsTrue(value);
+		int truth = given ? PyObject_IsTrue(value) : 0;
 		request->copy = truth == 1;
 		return truth < 0 ? -1 : 0;
 	}
@@ -168,20 +146,85 @@ static int parse_keyword(const char *name, PyObject *value, struct request *requ
 	return -1;
 }
 
+int dlpack_parse(PyObject *const *arguments, Py_ssize_t count, PyObject *names, struct dlpack_request *ret_request)
+{
+	*ret_request = (struct dlpack_request){0};
+	if (count > 0) {
+		PyErr_SetString(PyExc_TypeError, "__dlpack__() takes keyword arguments only");
+		return -1;
+	}
+	for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
+		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
+		if (name == NULL || parse_keyword(name, arguments[i], ret_request) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- tensors of messages, in the CPU's memory ---- */
+
+static void end_view(void *owner)
+{
+	struct hold *hold = owner;
+	hold_export_ended(hold);
+	Py_DECREF(hold);
+}
+
+static PyObject *capsule_of_view(struct tensor *tensor, struct dlpack_source *source, bool versioned)
+{
+	source->flags = tensor->readonly ? DLPACK_READ_ONLY : 0;
+	source->owner = tensor->hold;
+	source->end = end_view;
+	if (hold_export(tensor->hold) != 0)
+		return NULL;
+	Py_INCREF(tensor->hold);
+	PyObject *capsule = dlpack_capsule(source, versioned);
+	if (capsule == NULL)
+		end_view(tensor->hold);
+	return capsule;
+}
+
+static PyObject *capsule_of_copy(struct tensor *tensor, struct dlpack_source *source, bool versioned)
+{
+	source->data = aligned_alloc(64, ((size_t)tensor->bytes / 64 + 1) * 64);
+	if (source->data == NULL)
+		return PyErr_NoMemory();
+	memcpy(source->data, tensor->data, (size_t)tensor->bytes);
+	source->flags = DLPACK_IS_COPIED;
+	source->owner = source->data;
+	source->end = free;
+	PyObject *capsule = dlpack_capsule(source, versioned);
+	if (capsule == NULL)
+		free(source->data);
+	return capsule;
+}
+
 PyObject *tensor_dlpack(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
 {
 	struct tensor *tensor = (struct tensor *)self;
-	struct request request = {false, false};
-	if (count > 0) {
-		PyErr_SetString(PyExc_TypeError, "__dlpack__() takes keyword arguments only");
+	struct dlpack_request request;
+	if (dlpack_parse(arguments, count, keywords, &request) != 0)
+		return NULL;
+	if (request.stream != NULL && request.stream != Py_None) {
+		PyErr_SetString(PyExc_BufferError, "a tensor in the CPU's memory has no stream: pass None");
 		return NULL;
 	}
-	for (Py_ssize_t i = 0; keywords != NULL && i < PyTuple_GET_SIZE(keywords); i++) {
-		const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(keywords, i));
-		if (name == NULL || parse_keyword(name, arguments[i], &request) != 0)
-			return NULL;
+	if (request.has_device && request.device.type != DLPACK_CPU) {
+		PyErr_SetString(PyExc_BufferError, "the tensor is in the CPU's memory, device (1, 0)");
+		return NULL;
 	}
-	return hold_check(tensor->hold) == 0 ? make_capsule(tensor, request) : NULL;
+	if (hold_check(tensor->hold) != 0)
+		return NULL;
+	struct dlpack_source source = {
+		.data = tensor->data,
+		.device = {DLPACK_CPU, 0},
+		.dtype = tensor->dtype,
+		.ndim = tensor->ndim,
+		.shape = tensor->shape,
+		.strides = tensor->strides,
+	};
+	return request.copy ? capsule_of_copy(tensor, &source, request.versioned)
+			    : capsule_of_view(tensor, &source, request.versioned);
 }
 
 PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)

@@ -6,11 +6,13 @@
 #ifndef SLUICE_PYTHON_DLPACK_H
 #define SLUICE_PYTHON_DLPACK_H
 
-#include <stdint.h>
+#include "dtype.h"
+#include "module.h"
 
 #define DLPACK_MAJOR     1
 #define DLPACK_MINOR     0
 #define DLPACK_CPU       1
+#define DLPACK_CUDA      2
 #define DLPACK_CUDA_HOST 3
 #define DLPACK_READ_ONLY (UINT64_C(1) << 0)
 #define DLPACK_IS_COPIED (UINT64_C(1) << 1)
@@ -46,5 +48,34 @@ struct dlpack_versioned {
 	uint64_t flags;
 	struct dlpack_tensor tensor;
 };
+
+/* What a capsule is to be made of. */
+struct dlpack_source {
+	void *data;
+	struct dlpack_device device;
+	const struct dtype *dtype;
+	int ndim;
+	const Py_ssize_t *shape;
+	const Py_ssize_t *strides; /* bytes */
+	uint64_t flags;            /* of a capsule with a version */
+	void *owner;
+	void (*end)(
+		void *owner); /* with the interpreter's lock, when the capsule's consumer or nobody needs it any more */
+};
+
+/* A capsule, which has the owner from now on; NULL with an exception, and the owner is the caller's. */
+PyObject *dlpack_capsule(const struct dlpack_source *source, bool versioned);
+
+/* Keyword arguments of __dlpack__. NULL or None: as without them. */
+struct dlpack_request {
+	PyObject *stream;
+	bool versioned; /* from max_version */
+	bool copy;
+	bool has_device;
+	struct dlpack_device device;
+};
+
+/* Parses the arguments of a METH_FASTCALL | METH_KEYWORDS function. Returns 0, or -1 with an exception. */
+int dlpack_parse(PyObject *const *arguments, Py_ssize_t count, PyObject *names, struct dlpack_request *ret_request);
 
 #endif

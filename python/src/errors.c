@@ -31,7 +31,8 @@ enum {
 	NO_SPACE,
 	NOT_FOUND,
 	EXISTS,
-	DENIED
+	DENIED,
+	CUDA_ERROR
 };
 
 static struct exception exceptions[] = {
@@ -60,6 +61,9 @@ static struct exception exceptions[] = {
 	[EXISTS] = {"Exists", "FileExistsError",
 		"EEXIST: the channel exists with other options than those insisted on."},
 	[DENIED] = {"Denied", "PermissionError", "EPERM, EACCES: the channel belongs to a user who is not trusted."},
+	[CUDA_ERROR] = {"CudaError", NULL,
+		"CUDA cannot be used, or a call of its driver failed; errno as include/sluice/cuda.h says. Receiving "
+		"on the CPU goes on."},
 };
 
 #define EXCEPTION_COUNT (sizeof exceptions / sizeof exceptions[0])
@@ -144,6 +148,15 @@ PyObject *errors_raise_empty(const char *format, ...)
 	PyObject *sentence = PyUnicode_FromFormatV(format, values);
 	va_end(values);
 	return raise_as(exceptions[EMPTY].type, EAGAIN, sentence);
+}
+
+PyObject *errors_raise_cuda(int code, const char *format, ...)
+{
+	va_list values;
+	va_start(values, format);
+	PyObject *sentence = PyUnicode_FromFormatV(format, values);
+	va_end(values);
+	return raise_as(exceptions[CUDA_ERROR].type, code < 0 ? -code : code, sentence);
 }
 
 PyObject *errors_raise_open(int code, PyObject *name, const char *directory, uint64_t lane_bytes)

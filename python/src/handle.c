@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "convert.h"
+#include "cuda.h"
 #include "errors.h"
 #include "message.h"
 #include "options.h"
@@ -158,6 +159,10 @@ int handle_close_now(struct handle *handle)
 		else
 			hold_forget(hold, "given back");
 	}
+	if (handle->open == NULL)
+		return 0; /* by another thread, while a message was let go behind torch's stream */
+	if (handle->cuda != NULL)
+		cuda_closing(handle);
 	handle->open = NULL;
 	int result;
 	Py_BEGIN_ALLOW_THREADS result = handle->kind->close(open);
@@ -219,6 +224,17 @@ PyObject *handle_on_enter(PyObject *self, PyObject *unused)
 	return handle_enter((struct handle *)self) == 0 ? new_reference(self) : NULL;
 }
 
+/* One message at a time, because Python code may run meanwhile. False if there is none. */
+static bool let_unseen_go(struct handle *handle)
+{
+	struct hold *hold = handle->holds;
+	while (hold != NULL && hold->exports > 0)
+		hold = hold->next;
+	if (hold != NULL)
+		(void)hold_let_go(hold); /* as in handle_close_now */
+	return hold != NULL;
+}
+
 PyObject *handle_on_exit(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
 	struct handle *handle = (struct handle *)self;
@@ -231,12 +247,8 @@ PyObject *handle_on_exit(PyObject *self, PyObject *const *arguments, Py_ssize_t 
 	handle->leaving = true;
 	handle->give_back = failed;
 	/* What nobody looks into goes now, unless it is to go back: that happens with the rest. */
-	for (struct hold *hold = handle->holds; hold != NULL && !failed;) {
-		struct hold *next = hold->next;
-		if (hold->exports == 0)
-			(void)hold_let_go(hold); /* as in handle_close_now */
-		hold = next;
-	}
+	while (!failed && let_unseen_go(handle))
+		;
 	Py_RETURN_NONE;
 }
 
@@ -247,6 +259,7 @@ void handle_dealloc(struct handle *handle)
 	if (handle->weakrefs != NULL)
 		PyObject_ClearWeakRefs((PyObject *)handle);
 	(void)handle_close_now(handle); /* nobody is there to hear of it */
+	cuda_end_side(handle);
 	PyErr_Restore(type, value, traceback);
 	if (handle->open_link != NULL) {
 		*handle->open_link = handle->next_open;
@@ -263,6 +276,8 @@ static void end_with_views(struct handle *handle)
 {
 	while (handle->holds != NULL && !handle->give_back)
 		(void)hold_let_go(handle->holds); /* as in handle_close_now */
+	if (handle->cuda != NULL)
+		cuda_settle(handle);
 }
 
 /*
@@ -286,6 +301,7 @@ static PyObject *close_all(PyObject *module, PyObject *unused)
 			(void)handle_close_now(handle); /* nobody is there to hear of it */
 		Py_DECREF(handle);
 	}
+	cuda_end();
 	Py_RETURN_NONE;
 }
 

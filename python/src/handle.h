@@ -8,6 +8,7 @@
 
 #include "module.h"
 
+struct cuda_side;
 struct hold;
 struct options;
 
@@ -27,12 +28,13 @@ struct handle {
 	void *open;               /* struct sluice_producer or sluice_consumer; NULL once closed */
 	struct handle *next_open; /* of all that were opened and not freed */
 	struct handle **open_link;
-	struct hold *holds; /* its reservation, or the messages that it holds; not owned */
-	int64_t slice_ns;   /* how long one call waits at most before signals are looked at */
-	bool busy;          /* a thread is in a call, without the interpreter's lock */
-	bool polled;        /* it is in a poller */
-	bool leaving;       /* its `with` block ended while views were alive: it closes with the last of them */
-	bool give_back;     /* closing returns what is held to the channel */
+	struct hold *holds;     /* its reservation, or the messages that it holds; not owned */
+	struct cuda_side *cuda; /* of a consumer that has used CUDA */
+	int64_t slice_ns;       /* how long one call waits at most before signals are looked at */
+	bool busy;              /* a thread is in a call, without the interpreter's lock */
+	bool polled;            /* it is in a poller */
+	bool leaving;           /* its `with` block ended while views were alive: it closes with the last of them */
+	bool give_back;         /* closing returns what is held to the channel */
 };
 
 /* Raises why the handle cannot be used now. Returns -1. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "cuda.h"
 #include "errors.h"
 #include "tensor.h"
 
@@ -27,8 +28,10 @@ PyObject *hold_new(PyTypeObject *type, struct handle *handle, struct sluice_mess
 		hold->next->link = &hold->next;
 	handle->holds = hold;
 	hold->viewed = NULL;
+	hold->streams = NULL;
 	hold->exports = 0;
 	hold->fate = NULL;
+	hold->seen = false;
 	hold->reserved = type == reservation_type;
 	hold->given_up = false;
 	hold->lost = false;
@@ -53,10 +56,13 @@ void hold_forget(struct hold *hold, const char *fate)
 		hold->next->link = hold->link;
 	hold->message = NULL;
 	hold->fate = fate;
+	cuda_forget_streams(hold);
 }
 
 int hold_let_go(struct hold *hold)
 {
+	if (hold->handle->cuda != NULL && !hold->reserved)
+		return cuda_let_go(hold);
 	struct sluice_message *message = hold->message;
 	hold_forget(hold, hold->reserved ? "discarded" : "released");
 	return hold->reserved ? sluice_discard(message) : sluice_release(message);
@@ -92,8 +98,17 @@ static void end_unseen(struct hold *hold)
 	Py_DECREF(handle);
 }
 
+int hold_export(struct hold *hold)
+{
+	if (hold->handle->cuda != NULL && cuda_note_view(hold) != 0)
+		return -1;
+	hold->exports++;
+	return 0;
+}
+
 void hold_export_ended(struct hold *hold)
 {
+	hold->seen = true;
 	if (--hold->exports == 0 && (hold->given_up || hold->handle->leaving))
 		end_unseen(hold);
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "convert.h"
+#include "cuda.h"
 #include "errors.h"
 #include "tensor.h"
 
@@ -49,19 +50,28 @@ static PyObject *discard(PyObject *self, PyObject *unused)
 	return finish((struct hold *)self, sluice_discard, "discarded");
 }
 
-static PyObject *release(PyObject *self, PyObject *unused)
+/* Behind `stream` (NULL: none was given) where the consumer has CUDA, else now. */
+static PyObject *release_behind(struct hold *hold, PyObject *stream)
 {
-	(void)unused;
-	struct hold *hold = (struct hold *)self;
 	if (hold_check(hold) != 0)
 		return NULL;
 	if (hold->exports > 0 && hold_live_views(hold) > 0) {
 		return hold_refuse_views(hold, "released");
 	}
+	if (hold->handle->cuda != NULL || stream != NULL)
+		return cuda_release(hold, stream);
 	int error = hold_let_go(hold);
 	if (error != 0)
 		return errors_raise(error, NULL);
 	Py_RETURN_NONE;
+}
+
+static PyObject *release(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+	PyObject *stream = NULL;
+	if (cuda_parse_stream_argument("release", arguments, count, names, &stream) != 0)
+		return NULL;
+	return release_behind((struct hold *)self, stream);
 }
 
 static PyObject *enter(PyObject *self, PyObject *unused)
@@ -95,7 +105,7 @@ static PyObject *exit_message(PyObject *self, PyObject *const *arguments, Py_ssi
 		Py_RETURN_NONE;
 	hold->given_up = hold->exports > 0 && hold_live_views(hold) > 0;
 	if (!hold->given_up)
-		return release(self, NULL);
+		return release_behind(hold, NULL);
 	if (!failed) {
 		hold_refuse_views(hold, "released; it will be when the last of them is gone");
 		return NULL;
@@ -449,12 +459,16 @@ static PyGetSetDef reservation_attributes[] = {
 };
 
 static PyMethodDef message_methods[] = {
-	{"release", release, METH_NOARGS,
-		"release($self)\n--\n\nGives the message's memory back to its producer. From any thread. Never "
-		"blocks.\n\nBufferError "
+	{"release", METHOD(release), METH_FASTCALL | METH_KEYWORDS,
+		"release($self, stream=None)\n--\n\nGives the message's memory back to its producer. From any thread. "
+		"Never "
+		"blocks.\n\nWith CUDA enabled: when the stream has done what it was given so far, and others what they "
+		"uploaded or had a view for. stream: as of to_cuda; without one, torch's current stream if there were "
+		"views of the message, else the one that it was uploaded on, else at once.\n\nBufferError "
 		"while views are alive beside those that only its Tensors keep; Released if it is over; Stale if "
 		"another consumer "
-		"has it by now."},
+		"has it by now; CudaError, and it is held as before."},
+	{"to_cuda", METHOD(cuda_upload_message), METH_VARARGS | METH_KEYWORDS, CUDA_UPLOAD_MESSAGE_DOC},
 	COMMON_METHODS,
 	{"__exit__", METHOD(exit_message), METH_FASTCALL, NULL},
 	{NULL, NULL, 0, NULL},

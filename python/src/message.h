@@ -11,6 +11,7 @@
 #include "handle.h"
 #include "module.h"
 
+struct cuda_streams;
 struct tensor;
 
 struct hold {
@@ -19,12 +20,14 @@ struct hold {
 	struct sluice_message *message; /* NULL once it was let go; not to be written to unless it is a reservation */
 	struct hold *next;              /* of the handle's */
 	struct hold **link;
-	struct tensor *viewed; /* tensors that keep a numpy view, not owned */
-	Py_ssize_t exports;    /* buffers, arrays and capsules into its memory */
-	const char *fate;      /* what became of it, for exceptions */
-	bool lost;             /* a reservation that its producer's closing discarded */
-	bool reserved;         /* it is a reservation */
-	bool given_up;         /* it goes with the last of its exports */
+	struct tensor *viewed;        /* tensors that keep a numpy view, not owned */
+	struct cuda_streams *streams; /* that may read it; or NULL */
+	Py_ssize_t exports;           /* buffers, arrays and capsules into its memory */
+	const char *fate;             /* what became of it, for exceptions */
+	bool seen;                    /* there were exports, from which a stream may still copy */
+	bool lost;                    /* a reservation that its producer's closing discarded */
+	bool reserved;                /* it is a reservation */
+	bool given_up;                /* it goes with the last of its exports */
 };
 
 /* A new object of `type` for a message that is the caller's; let go if there is no memory. */
@@ -38,6 +41,9 @@ bool hold_drop_view(struct hold *hold);
 
 /* How many views there are beside numpy views that only tensors themselves keep, which are dropped. */
 Py_ssize_t hold_live_views(struct hold *hold);
+
+/* The begin of an export of a message that the program has. Returns 0, or -1 with an exception. */
+int hold_export(struct hold *hold);
 
 /* The end of an export. The caller keeps `hold` alive. */
 void hold_export_ended(struct hold *hold);

@@ -31,7 +31,8 @@ static int fill(PyObject *module)
 	filled = true;
 	if (errors_init(module) != 0 || channel_init(module) != 0 || handle_init(module) != 0 ||
 		producer_init(module) != 0 || consumer_init(module) != 0 || message_init(module) != 0 ||
-		tensor_init(module) != 0 || poller_init(module) != 0)
+		tensor_init(module) != 0 || poller_init(module) != 0 || cuda_init(module) != 0 ||
+		cuda_tensor_init(module) != 0)
 		return -1;
 	return PyModule_AddStringConstant(module, "__version__", sluice_version());
 }

@@ -22,6 +22,7 @@ extern PyTypeObject *consumer_type;
 extern PyTypeObject *reservation_type;
 extern PyTypeObject *message_type;
 extern PyTypeObject *tensor_type;
+extern PyTypeObject *cuda_tensor_type;
 extern PyTypeObject *poller_type;
 extern PyTypeObject *stamps_type;
 extern PyTypeObject *geometry_type;
@@ -34,6 +35,8 @@ int consumer_init(PyObject *module);
 int message_init(PyObject *module);
 int tensor_init(PyObject *module);
 int poller_init(PyObject *module);
+int cuda_init(PyObject *module);
+int cuda_tensor_init(PyObject *module);
 int channel_init(PyObject *module);
 
 /* Makes a type and adds it to the module. Returns it, or NULL with an exception. */

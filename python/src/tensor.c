@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cuda.h"
 #include "errors.h"
 #include "source.h"
 
@@ -92,6 +93,8 @@ static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 		PyErr_SetString(PyExc_BufferError, "a tensor is row-major");
 		return -1;
 	}
+	if (hold_export(tensor->hold) != 0)
+		return -1;
 	buffer->buf = tensor->data;
 	buffer->len = tensor->bytes;
 	buffer->itemsize = tensor->dtype->bytes;
@@ -103,7 +106,6 @@ static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 	buffer->suboffsets = NULL;
 	buffer->internal = NULL;
 	buffer->obj = new_reference(self);
-	tensor->hold->exports++;
 	return 0;
 }
 
@@ -464,6 +466,9 @@ static PyMethodDef methods[] = {
 		"asks for the old "
 		"kind, as torch 2.x and older do, does not learn that: a write to such a tensor ends the process with "
 		"SIGSEGV."},
+	{"to_cuda", METHOD(cuda_upload_tensor), METH_FASTCALL | METH_KEYWORDS, CUDA_UPLOAD_TENSOR_DOC},
+	{"cuda_view", cuda_view, METH_NOARGS, CUDA_VIEW_DOC},
+	{"device_pointer", cuda_device_pointer, METH_NOARGS, CUDA_DEVICE_POINTER_DOC},
 	{"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(1, 0): the CPU."},
 	{NULL, NULL, 0, NULL},
 };

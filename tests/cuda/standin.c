@@ -471,8 +471,13 @@ static unsigned calls(const char *name)
 
 static void set_attribute(int attribute, int value)
 {
-	world.attributes[world.attribute_count].attribute = attribute;
-	world.attributes[world.attribute_count++].value = value;
+	unsigned i = 0;
+
+	while (i < world.attribute_count && world.attributes[i].attribute != attribute)
+		i++;
+	world.attributes[i].attribute = attribute;
+	world.attributes[i].value = value;
+	world.attribute_count += i == world.attribute_count;
 }
 
 static void set_version(int version)

@@ -10,6 +10,8 @@ import tempfile
 
 import pytest
 
+pytest_plugins = ["cuda_case"]
+
 
 def descriptors():
     return {name: target for name in os.listdir("/proc/self/fd") if (target := link(name)) is not None}

@@ -15,7 +15,7 @@ STUBS = {
     for node in ast.parse((pathlib.Path(sluice.__file__).parent / "_sluice.pyi").read_text()).body
     if isinstance(node, (ast.ClassDef, ast.FunctionDef))
 }
-CLASSES = ["Consumer", "Message", "Poller", "Producer", "Reservation", "Tensor"]
+CLASSES = ["Consumer", "CudaTensor", "Message", "Poller", "Producer", "Reservation", "Tensor"]
 
 
 def public(names):

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CudaTensors, and the memory on the device that they share. */
+#include "cuda.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#include "dlpack.h"
+#include "errors.h"
+
+PyTypeObject *cuda_tensor_type;
+
+/* ---- memory ---- */
+
+static struct cuda_memory *new_memory(struct handle *handle)
+{
+	struct cuda_memory *memory = PyMem_Calloc(1, sizeof *memory);
+	if (memory == NULL) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	memory->references = 1;
+	memory->device = handle->cuda->device;
+	memory->pools = handle->cuda->pools;
+	memory->owner = (int)getpid();
+	return memory;
+}
+
+struct cuda_memory *cuda_memory_new(struct handle *handle, uint64_t bytes, cuda_stream stream)
+{
+	struct cuda_memory *memory = new_memory(handle);
+	if (memory == NULL)
+		return NULL;
+	memory->upload = stream;
+	if (cuda_streams_add(&memory->streams, stream) != 0) {
+		cuda_memory_drop(memory);
+		return NULL;
+	}
+	int error = bytes > 0 ? sluice_cuda_buffer_create(handle->open, bytes, stream, &memory->buffer) : 0;
+	if (error == 0)
+		return memory;
+	cuda_memory_drop(memory);
+	cuda_raise(handle, error);
+	return NULL;
+}
+
+struct cuda_memory *cuda_memory_in_place(struct hold *hold)
+{
+	struct cuda_memory *memory = new_memory(hold->handle);
+	if (memory == NULL)
+		return NULL;
+	if (hold_export(hold) != 0) {
+		cuda_memory_drop(memory);
+		return NULL;
+	}
+	Py_INCREF(hold);
+	memory->hold = hold;
+	return memory;
+}
+
+/*
+ * Behind which stream to free: one that waits for all that may use the memory. One that cannot be had, because it is
+ * captured, say, is as good an answer: then the device is waited for.
+ */
+static cuda_stream last_stream(const struct cuda_memory *memory)
+{
+	const struct cuda_streams *known = memory->streams;
+	cuda_stream stream;
+	if (!cuda_stream_of_torch(memory->device, &stream))
+		stream = known != NULL ? known->streams[known->count - 1] : NULL;
+	for (uint32_t i = 0; known != NULL && i < known->count; i++)
+		if (known->streams[i] != cuda_stream_canonical(stream) &&
+			sluice_cuda_buffer_follow(memory->buffer, known->streams[i], stream) != 0)
+			return known->streams[i];
+	return stream;
+}
+
+static void free_buffer(const struct cuda_memory *memory)
+{
+	if (memory->owner != (int)getpid())
+		return; /* the parent's */
+	PyObject *type, *value, *traceback;
+	PyErr_Fetch(&type, &value, &traceback);
+	cuda_stream stream = last_stream(memory);
+	/* An error has nobody to hear of it: the memory is gone in any case. */
+	if (memory->pools) {
+		(void)sluice_cuda_buffer_destroy(memory->buffer, stream);
+	} else {
+		Py_BEGIN_ALLOW_THREADS(void) sluice_cuda_buffer_destroy(memory->buffer, stream);
+		Py_END_ALLOW_THREADS
+	}
+	PyErr_Restore(type, value, traceback);
+}
+
+void cuda_memory_drop(struct cuda_memory *memory)
+{
+	if (--memory->references > 0)
+		return;
+	if (memory->buffer != NULL)
+		free_buffer(memory);
+	if (memory->hold != NULL) {
+		hold_export_ended(memory->hold);
+		Py_DECREF(memory->hold);
+	}
+	PyMem_Free(memory->streams);
+	PyMem_Free(memory);
+}
+
+static void end_capsule(void *owner)
+{
+	cuda_memory_drop(owner);
+}
+
+/* ---- tensors ---- */
+
+struct cuda_tensor {
+	PyObject_HEAD PyObject *weakrefs;
+	struct cuda_memory *memory;
+	const struct dtype *dtype;
+	uintptr_t address;
+	Py_ssize_t bytes;
+	int ndim;
+	bool readonly;
+	Py_ssize_t shape[SLUICE_MAX_DIMENSIONS];
+	Py_ssize_t strides[SLUICE_MAX_DIMENSIONS]; /* bytes */
+};
+
+PyObject *cuda_tensor_new(
+	struct cuda_memory *memory, const struct sluice_tensor *description, uintptr_t address, bool readonly)
+{
+	const struct dtype *dtype = dtype_of_code(description->dtype);
+	if (dtype == NULL)
+		return PyErr_Format(PyExc_TypeError, "tensor %s has the unknown element type %#x", description->name,
+			(unsigned)description->dtype);
+	struct cuda_tensor *tensor = PyObject_New(struct cuda_tensor, cuda_tensor_type);
+	if (tensor == NULL)
+		return NULL;
+	memory->references++;
+	tensor->weakrefs = NULL;
+	tensor->memory = memory;
+	tensor->dtype = dtype;
+	tensor->bytes = (Py_ssize_t)description->bytes;
+	tensor->address = tensor->bytes > 0 ? address : 0;
+	tensor->ndim = (int)description->ndim;
+	tensor->readonly = readonly;
+	Py_ssize_t stride = dtype->bytes;
+	for (int k = tensor->ndim - 1; k >= 0; k--) {
+		tensor->shape[k] = (Py_ssize_t)description->shape[k];
+		tensor->strides[k] = stride;
+		stride *= tensor->shape[k];
+	}
+	return (PyObject *)tensor;
+}
+
+static void dealloc(PyObject *self)
+{
+	struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	if (tensor->weakrefs != NULL)
+		PyObject_ClearWeakRefs(self);
+	cuda_memory_drop(tensor->memory);
+	module_free(self);
+}
+
+/* ---- DLPack ---- */
+
+/* `stream` of __dlpack__. Returns 1, 0 if nobody wants to be waited for, or -1 with an exception. */
+static int consumers_stream(PyObject *object, int device, cuda_stream *ret_stream)
+{
+	*ret_stream = NULL;
+	if (object == NULL || object == Py_None)
+		return 1; /* the legacy default stream, by DLPack's rules */
+	if (!PyLong_Check(object))
+		return cuda_stream_parse(object, device, ret_stream) == 0 ? 1 : -1;
+	long long number = PyLong_AsLongLong(object);
+	if (number == -1 && PyErr_Occurred() == NULL)
+		return 0;
+	if (number == 0) {
+		PyErr_SetString(
+			PyExc_ValueError, "stream 0 is ambiguous: 1 is the legacy default stream, 2 the thread's");
+		return -1;
+	}
+	return cuda_stream_parse(object, device, ret_stream) == 0 ? 1 : -1;
+}
+
+/* The consumer's stream may read from now on, and is not to be forgotten when the memory goes. */
+static int hand_over(struct cuda_memory *memory, cuda_stream stream)
+{
+	if (memory->hold != NULL) /* nothing to wait for: it is the producer who wrote, before it published */
+		return hold_check(memory->hold) == 0 ? cuda_streams_add(&memory->hold->streams, stream) : -1;
+	if (memory->buffer == NULL)
+		return 0;
+	int error = memory->owner == (int)getpid() ? sluice_cuda_buffer_follow(memory->buffer, memory->upload, stream)
+						   : -ECHILD;
+	if (error == 0)
+		return cuda_streams_add(&memory->streams, stream);
+	if (error == -ECHILD)
+		errors_raise(error, "the tensor is on the device for the parent process: use it there");
+	else
+		errors_raise_cuda(error,
+			"the stream cannot be made to wait for the upload: it is of another context, or being "
+			"captured, or the device failed");
+	return -1;
+}
+
+static PyObject *dlpack(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+	struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	struct cuda_memory *memory = tensor->memory;
+	struct dlpack_request request;
+	cuda_stream stream;
+	if (dlpack_parse(arguments, count, names, &request) != 0)
+		return NULL;
+	if (request.copy ||
+		(request.has_device && (request.device.type != DLPACK_CUDA || request.device.id != memory->device))) {
+		PyErr_Format(PyExc_BufferError,
+			"the tensor is on CUDA device %d, as (2, %d), and is handed over without a copy only",
+			memory->device, memory->device);
+		return NULL;
+	}
+	int synchronized = consumers_stream(request.stream, memory->device, &stream);
+	if (synchronized < 0 || (synchronized > 0 && hand_over(memory, stream) != 0))
+		return NULL;
+	struct dlpack_source source = {
+		.data = (void *)tensor->address, /* NOLINT(performance-no-int-to-ptr): DLPack has the device's so */
+		.device = {DLPACK_CUDA, memory->device},
+		.dtype = tensor->dtype,
+		.ndim = tensor->ndim,
+		.shape = tensor->shape,
+		.strides = tensor->strides,
+		.flags = tensor->readonly ? DLPACK_READ_ONLY : 0,
+		.owner = memory,
+		.end = end_capsule,
+	};
+	memory->references++;
+	PyObject *capsule = dlpack_capsule(&source, request.versioned);
+	if (capsule == NULL)
+		memory->references--;
+	return capsule;
+}
+
+static PyObject *dlpack_device(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	return Py_BuildValue("(ii)", DLPACK_CUDA, ((struct cuda_tensor *)self)->memory->device);
+}
+
+/* ---- attributes ---- */
+
+static PyObject *tuple_of(const Py_ssize_t *numbers, int count)
+{
+	PyObject *tuple = PyTuple_New(count);
+	for (int k = 0; tuple != NULL && k < count; k++) {
+		PyObject *number = PyLong_FromSsize_t(numbers[k]);
+		if (number == NULL)
+			Py_CLEAR(tuple);
+		else
+			PyTuple_SET_ITEM(tuple, k, number);
+	}
+	return tuple;
+}
+
+static PyObject *get_shape(PyObject *self, void *unused)
+{
+	(void)unused;
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	return tuple_of(tensor->shape, tensor->ndim);
+}
+
+static PyObject *get_strides(PyObject *self, void *unused)
+{
+	(void)unused;
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	return tuple_of(tensor->strides, tensor->ndim);
+}
+
+static PyObject *get_dtype_name(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyUnicode_FromString(((struct cuda_tensor *)self)->dtype->name);
+}
+
+static PyObject *get_ndim(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromLong(((struct cuda_tensor *)self)->ndim);
+}
+
+static PyObject *get_nbytes(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromSsize_t(((struct cuda_tensor *)self)->bytes);
+}
+
+static PyObject *get_size(PyObject *self, void *unused)
+{
+	(void)unused;
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	return PyLong_FromSsize_t(tensor->bytes / (Py_ssize_t)tensor->dtype->bytes);
+}
+
+static PyObject *get_itemsize(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromUnsignedLong(((struct cuda_tensor *)self)->dtype->bytes);
+}
+
+static PyObject *get_readonly(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(((struct cuda_tensor *)self)->readonly);
+}
+
+static PyObject *get_device(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromLong(((struct cuda_tensor *)self)->memory->device);
+}
+
+static PyObject *get_pointer(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromSize_t(((struct cuda_tensor *)self)->address);
+}
+
+/* CUDA array interface: 0 is no stream there, but 1 the legacy default one. */
+static PyObject *get_interface(PyObject *self, void *unused)
+{
+	(void)unused;
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	const struct cuda_memory *memory = tensor->memory;
+	if (tensor->dtype->short_name == NULL)
+		return PyErr_Format(PyExc_AttributeError,
+			"%s has no type string in the CUDA array interface: take it by DLPack", tensor->dtype->name);
+	PyObject *shape = get_shape(self, NULL);
+	PyObject *stream = memory->buffer == NULL   ? new_reference(Py_None)
+			   : memory->upload == NULL ? PyLong_FromLong(1)
+						    : PyLong_FromVoidPtr(memory->upload);
+	if (shape == NULL || stream == NULL) {
+		Py_XDECREF(shape);
+		Py_XDECREF(stream);
+		return NULL;
+	}
+	char type[8];
+	snprintf(type, sizeof type, "%c%s", tensor->dtype->bytes == 1 ? '|' : '<', tensor->dtype->short_name);
+	return Py_BuildValue("{s:N,s:s,s:(KO),s:O,s:i,s:N}", "shape", shape, "typestr", type, "data",
+		(unsigned long long)tensor->address, tensor->readonly ? Py_True : Py_False, "strides", Py_None,
+		"version", 3, "stream", stream);
+}
+
+static PyObject *repr(PyObject *self)
+{
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	PyObject *shape = get_shape(self, NULL);
+	if (shape == NULL)
+		return NULL;
+	PyObject *text = PyUnicode_FromFormat("<sluice.CudaTensor %s %R on device %d%s>", tensor->dtype->name, shape,
+		tensor->memory->device, tensor->memory->hold != NULL ? ", in place" : "");
+	Py_DECREF(shape);
+	return text;
+}
+
+static Py_ssize_t length(PyObject *self)
+{
+	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
+	if (tensor->ndim > 0)
+		return tensor->shape[0];
+	PyErr_SetString(PyExc_TypeError, "len() of unsized object");
+	return -1;
+}
+
+static PyMemberDef members[] = {
+	{"__weaklistoffset__", T_PYSSIZET, offsetof(struct cuda_tensor, weakrefs), READONLY, NULL},
+	{NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef methods[] = {
+	{"__dlpack__", METHOD(dlpack), METH_FASTCALL | METH_KEYWORDS,
+		"__dlpack__($self, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+		"A capsule of DLPack, without a copy, that keeps the memory. The consumer's stream waits for the "
+		"upload: None and 1 are the legacy default stream, 2 the thread's, -1 none. It must live as long as "
+		"the memory, which is freed behind it.\n\nBufferError (another device, copy=True), CudaError, Forked."},
+	{"__dlpack_device__", dlpack_device, METH_NOARGS, "__dlpack_device__($self)\n--\n\n(2, ordinal): CUDA."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef attributes[] = {
+	{"shape", get_shape, NULL, "Elements in each dimension.", NULL},
+	{"strides", get_strides, NULL, "Bytes from one element to the next, in each dimension; row-major.", NULL},
+	{"dtype_name", get_dtype_name, NULL, "Name of the element type.", NULL},
+	{"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
+	{"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
+	{"size", get_size, NULL, "Number of elements.", NULL},
+	{"itemsize", get_itemsize, NULL, "Bytes of an element.", NULL},
+	{"readonly", get_readonly, NULL, "True in place, False of an upload.", NULL},
+	{"device", get_device, NULL, "Ordinal of the device.", NULL},
+	{"pointer", get_pointer, NULL, "Address on the device; 0 without elements.", NULL},
+	{"__cuda_array_interface__", get_interface, NULL,
+		"CUDA array interface, version 3. Whoever uses it keeps the object. DLPack also tells which stream has "
+		"to be done before the memory is freed; here it is the upload's and the caller's current one.",
+		NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+static const char doc[] =
+	"A tensor on the device: uploaded by to_cuda, or a message's in place by cuda_view.\n\n"
+	"torch.from_dlpack and others take it without a copy. An upload does not need its message any more, and is\n"
+	"freed behind the streams that it was uploaded on and handed to, and torch's current one at that time. One in\n"
+	"place keeps its message. Any thread.";
+
+static PyType_Slot slots[] = {
+	{Py_tp_new, SLOT(module_no_new)},
+	{Py_tp_dealloc, SLOT(dealloc)},
+	{Py_tp_members, members},
+	{Py_tp_methods, methods},
+	{Py_tp_getset, attributes},
+	{Py_tp_repr, SLOT(repr)},
+	{Py_tp_doc, (void *)(uintptr_t)doc},
+	{Py_mp_length, SLOT(length)},
+	{0, NULL},
+};
+
+static PyType_Spec spec = {
+	.name = "sluice.CudaTensor",
+	.basicsize = sizeof(struct cuda_tensor),
+	.flags = Py_TPFLAGS_DEFAULT,
+	.slots = slots,
+};
+
+int cuda_tensor_init(PyObject *module)
+{
+	cuda_tensor_type = module_add_type(module, &spec);
+	return cuda_tensor_type != NULL ? 0 : -1;
+}
