@@ -18,7 +18,7 @@ import pytest
 import queue_workers as workers
 import sluice
 from queue_directory import directory, eventually  # noqa: F401, F811
-from sluice import _sending
+from sluice import _limit, _sending
 
 pytestmark = pytest.mark.timeout(60)
 MIB = 1 << 20
@@ -90,6 +90,35 @@ def test_order_is_kept_when_items_begin_to_wait_and_cease_to():
     while got < put:
         assert q.get()[0] == got
         got += 1
+
+
+def test_items_wait_for_as_long_as_nobody_gets(monkeypatch):
+    looks = threading.Semaphore(0)
+    feed_one = _sending.Sender._feed_one
+
+    def look(sender, packed):
+        looks.release()
+        return feed_one(sender, packed)
+
+    monkeypatch.setattr(_sending, "_LOOK_AGAIN", 1e-3)
+    monkeypatch.setattr(_sending.Sender, "_feed_one", look)
+    q = sluice.Queue(lane_bytes=1)
+    for number in range(40):
+        q.put((number, bytes(10_000)))
+    for _ in range(50):
+        looks.acquire()
+    assert [q.get()[0] for _ in range(40)] == list(range(40))
+
+
+def test_a_put_that_waits_for_a_place_is_woken(monkeypatch):
+    monkeypatch.setattr(_limit, "_LOOK_AGAIN", 1000)
+    q = sluice.Queue(1)
+    q.put(0)
+    thread = threading.Thread(target=q.put, args=(1,))
+    thread.start()
+    assert eventually(lambda: q._limit._page[1])
+    assert [q.get(), q.get()] == [0, 1]
+    thread.join()
 
 
 def test_an_item_is_taken_as_it_is_when_put():
