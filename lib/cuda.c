@@ -135,7 +135,7 @@ int sluice_cuda_attach(struct sluice_consumer *consumer, const struct sluice_cud
 		return -EEXIST;
 	struct cuda_reason reason = {0};
 	struct cuda_driver *driver;
-	error = cuda_driver_open(options, consumer->handle.guard, &driver, &reason);
+	error = cuda_driver_open(options, &driver, &reason);
 	if (error != 0)
 		return cuda_note(cuda, &reason);
 	cuda->flags = options->flags;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct sluice_cuda_buffer {
 	struct cuda_driver *driver; /* kept */
@@ -57,6 +58,15 @@ int sluice_cuda_buffer_create(struct sluice_consumer *consumer, uint64_t bytes, 
 	return 0;
 }
 
+/*
+ * In the child of a fork the driver must not be called, and the memory is the parent's. The consumer's handle cannot tell: it
+ * may have been closed, and be another's by now.
+ */
+static bool is_inherited(const struct sluice_cuda_buffer *buffer)
+{
+	return buffer->driver->process != getpid();
+}
+
 /* The stream is waited for where memory is not freed in its order. */
 static int release_memory(const struct sluice_cuda_buffer *buffer, cuda_stream stream)
 {
@@ -79,8 +89,7 @@ int sluice_cuda_buffer_destroy(struct sluice_cuda_buffer *buffer, struct CUstrea
 	bool pushed = false;
 	if (buffer == NULL)
 		return 0;
-	/* In the child of a fork the driver must not be called, and the memory is the parent's. */
-	if (*buffer->driver->guard == 0)
+	if (is_inherited(buffer))
 		return -ECHILD;
 	int error = cuda_driver_enter(buffer->driver, &pushed) == CUDA_SUCCESS ? release_memory(buffer, stream) : -EIO;
 	cuda_driver_leave(buffer->driver, pushed);
@@ -161,7 +170,7 @@ int sluice_cuda_buffer_follow(
 	struct cuda_reason reason;
 	if (buffer == NULL)
 		return -EINVAL;
-	if (*buffer->driver->guard == 0)
+	if (is_inherited(buffer))
 		return -ECHILD;
 	return enter_and_follow(buffer->driver, first, stream, &reason);
 }

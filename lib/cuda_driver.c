@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "atomic.h"
 
@@ -262,14 +263,14 @@ static int ask_device(struct cuda_driver *driver, struct cuda_reason *reason)
 
 /* ---- all of it ---- */
 
-int cuda_driver_open(const struct sluice_cuda_options *options, const uint32_t *guard, struct cuda_driver **ret_driver,
-	struct cuda_reason *ret_reason)
+int cuda_driver_open(
+	const struct sluice_cuda_options *options, struct cuda_driver **ret_driver, struct cuda_reason *ret_reason)
 {
 	struct cuda_driver *driver = calloc(1, sizeof *driver);
 	if (driver == NULL)
 		return cuda_explain(-ENOMEM, ret_reason, "out of memory");
 	driver->references = 1;
-	driver->guard = guard;
+	driver->process = getpid();
 	int error = open_library(driver, ret_reason);
 	if (error == 0)
 		error = choose_context(driver, options, ret_reason);

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* As cuda.h of the toolkit numbers them. */
 enum cuda_result {
@@ -95,7 +96,7 @@ struct cuda_reason {
 struct cuda_driver {
 	uint32_t references;
 	void *library;
-	const uint32_t *guard; /* of the consumer's handle: 0 in the child of a fork */
+	pid_t process; /* that opened it: the driver is of no use in a child */
 	uint32_t version;
 	cuda_context context;
 	int device;        /* ordinal */
@@ -116,8 +117,8 @@ struct cuda_driver {
  * Opens the driver and takes a context of it, as sluice_cuda_attach says; `options` were checked. `*ret_driver` is the
  * caller's, with one reference. Returns 0 or a negative errno and why.
  */
-int cuda_driver_open(const struct sluice_cuda_options *options, const uint32_t *guard, struct cuda_driver **ret_driver,
-	struct cuda_reason *ret_reason);
+int cuda_driver_open(
+	const struct sluice_cuda_options *options, struct cuda_driver **ret_driver, struct cuda_reason *ret_reason);
 
 /* One more reference, and one less: the last one lets the context and the driver go. NULL is fine. Any thread. */
 struct cuda_driver *cuda_driver_keep(struct cuda_driver *driver);

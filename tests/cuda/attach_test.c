@@ -305,6 +305,39 @@ static void a_child_of_a_fork_is_told(void)
 
 /* ---- memory on the device ---- */
 
+#define MANY 24 /* handles: more than rest after they were closed */
+
+/* Closed handles are used again: what a child opens must not make it the owner of a buffer that is its parent's. */
+static void a_child_never_frees_the_buffer_of_a_consumer_long_closed(void)
+{
+	struct sluice_consumer *consumers[MANY];
+	struct sluice_cuda_buffer *buffer;
+	int ended;
+	pid_t child;
+
+	device_use(0);
+	for (unsigned i = 0; i < MANY; i++)
+		consumers[i] = join_consumer(CONSUMER(.channel = CHANNEL()));
+	check_result(0, sluice_cuda_attach(consumers[0], NULL));
+	check_result(0, sluice_cuda_buffer_create(consumers[0], 64, NULL, &buffer));
+	for (unsigned i = 0; i < MANY; i++)
+		check_result(0, sluice_consumer_close(consumers[i]));
+	child = fork();
+	if (!child) {
+		for (unsigned i = 0; i < MANY; i++) {
+			consumers[i] = join_consumer(CONSUMER(.channel = CHANNEL()));
+			check_result(-ECHILD, sluice_cuda_buffer_destroy(buffer, NULL));
+		}
+		for (unsigned i = 0; i < MANY; i++)
+			check_result(0, sluice_consumer_close(consumers[i]));
+		_exit(0);
+	}
+	check(waitpid(child, &ended, 0) == child);
+	check_equal(0, ended);
+	check_result(0, sluice_cuda_buffer_destroy(buffer, NULL));
+	device_let_go(0);
+}
+
 static void a_buffer_outlives_its_consumer(void)
 {
 	struct sluice_producer *producer = join_producer(PRODUCER(.channel = CHANNEL()));
@@ -426,6 +459,7 @@ static const struct check_case cases[] = {
 	STANDIN(no_device),
 	STANDIN(every_call_of_attach_may_fail),
 	CASE(a_child_of_a_fork_is_told),
+	CASE(a_child_never_frees_the_buffer_of_a_consumer_long_closed),
 	CASE(a_buffer_outlives_its_consumer),
 	CASE(a_stream_follows_another),
 	STANDIN(every_call_for_a_buffer_may_fail),
