@@ -391,6 +391,20 @@ static void a_stream_follows_another(void)
 	device_let_on(&gate);
 	eventually(sluice_cuda_collect(consumer) == 0);
 	check_result(0, sluice_cuda_buffer_destroy(buffer, second));
+
+	/* The same without a buffer. */
+	check_result(0, send_pattern(producer, 4, BYTES, 0));
+	message = hold(consumer);
+	device_hold(first, &gate);
+	check_result(0, sluice_cuda_follow(consumer, first, first));
+	check_result(0, sluice_cuda_follow(consumer, first, second));
+	check_result(-EINVAL, sluice_cuda_follow(NULL, first, second));
+	check_result(0, sluice_cuda_release(message, second));
+	check_equal(1, sluice_cuda_collect(consumer));
+	device_let_on(&gate);
+	eventually(sluice_cuda_collect(consumer) == 0);
+	check_result(0, sluice_cuda_detach(consumer));
+	check_result(-ENOTCONN, sluice_cuda_follow(consumer, first, second));
 	check_result(0, sluice_consumer_close(consumer));
 	check_result(0, sluice_producer_close(producer));
 	device_end_stream(first);
@@ -426,9 +440,8 @@ static void every_call_for_a_buffer_may_fail(void)
 		device_end_capture(stream);
 		check_equal(0, standin_count().allocations);
 		check_result(0, sluice_cuda_detach(consumer));
-		standin()->set_attribute(115, 1);
-		break;
 	}
+	standin()->set_attribute(115, 1);
 	check_result(0, sluice_consumer_close(consumer));
 	device_end_stream(stream);
 	device_let_go(0);
