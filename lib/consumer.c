@@ -127,6 +127,8 @@ static COLD int receive_properly(
 	struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message)
 {
 	look_after_if_due(consumer);
+	if (consumer_goes_on(consumer) && consumer_take_at_once(consumer, ANY_MESSAGE, ret_message))
+		return 0;
 	int result = consumer_look_at_all(consumer, ANY_MESSAGE, ret_message);
 	if (result == LOOK_NOTHING) {
 		struct waiter waiter = waiter_for(timeout_ns, spin_budget(&consumer->spin));
@@ -290,6 +292,8 @@ static int fill_batch(struct sluice_consumer *consumer, size_t count, size_t max
 			continue;
 		}
 		look_after_if_due(consumer);
+		if (consumer_goes_on(consumer))
+			continue;
 		result = consumer_look(consumer, left, &messages[count]);
 		if (result == LOOK_NOTHING && linger_ns > 0)
 			result = linger(consumer, &waiter, left, messages, count);
@@ -445,12 +449,15 @@ static size_t release_run(const struct sluice_message *const *messages, size_t c
 		first->held.lane->broadcast || !releases_like(first, first))
 		return 0;
 	size_t released = 0;
-	while (released < count && releases_like(messages[released], first)) {
-		bool both = released + 1 < count && releases_like(messages[released + 1], first);
-		size_t more = swap_released(messages[released], both ? messages[released + 1] : NULL);
+	size_t seen = 1; /* messages behind those that were looked at and are alike */
+	while (seen > 0) {
+		seen += seen == 1 && released + 1 < count && releases_like(messages[released + 1], first);
+		size_t more = swap_released(messages[released], seen == 2 ? messages[released + 1] : NULL);
 		if (more == 0)
 			break;
 		released += more;
+		seen -= more;
+		seen += seen == 0 && released < count && releases_like(messages[released], first);
 	}
 	if (released == 0)
 		return 0;

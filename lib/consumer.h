@@ -180,6 +180,12 @@ static inline bool consumer_take_at_once(
 	return true;
 }
 
+/*
+ * For a consumer of one lane whose turn is over: begins the next one, without a proper look, if nothing has happened that such a
+ * look would find. False if the turn is not over, or something has.
+ */
+bool consumer_goes_on(struct sluice_consumer *consumer);
+
 /* True if some lane has a message to look at. Looks at the one line of each that a publish changes. */
 static inline bool consumer_has_sign(const struct sluice_consumer *consumer)
 {

@@ -195,6 +195,23 @@ static void allow_at_once(struct sluice_consumer *consumer)
 	consumer->at_once_until = (most < consumer->turn_until ? most : consumer->turn_until) - 1;
 }
 
+bool consumer_goes_on(struct sluice_consumer *consumer)
+{
+	const struct layout_epochs *epochs = &consumer->channel.control->epochs;
+	if (consumer->lane_count != 1 || consumer->at_once_until == 0 || consumer->ordered ||
+		consumer->received_messages < consumer->at_once_until || consumer->pending_error != 0 ||
+		consumer->attachment != NULL)
+		return false;
+	/* relaxed, both: a proper look finds out what they stand for (E2, R2), and one that is missed here shows the next time */
+	if (atomic_load_relaxed(&epochs->lanes) != consumer->lanes_epoch ||
+		(!consumer->at_once->broadcast &&
+			atomic_load_relaxed(&epochs->redelivery) != consumer->redelivery_epoch)) /* relaxed: as said */
+		return false;
+	consumer_begin_turn(consumer);
+	consumer->at_once_until = consumer->received_messages + AT_ONCE_MOST;
+	return true;
+}
+
 static void collect_leaving(struct sluice_consumer *consumer)
 {
 	if (UNLIKELY(consumer->attachment != NULL))

@@ -236,6 +236,64 @@ static unsigned longest_run(unsigned count)
 	return longest;
 }
 
+/* Messages that are taken, `at_once` at a time, before number `wanted` is among them. */
+static unsigned taken_before(int64_t wanted, size_t at_once)
+{
+	const struct sluice_message *messages[BATCH];
+
+	for (unsigned taken = 0;;) {
+		int count = sluice_receive_batch(consumer, at_once, 0, 0, 0, messages);
+		bool found = false;
+
+		check(count > 0);
+		for (int i = 0; i < count; i++)
+			found |= number_of(messages[i]) == wanted;
+		check_result(0, sluice_release_batch(messages, (size_t)count));
+		if (found)
+			return taken;
+		taken += (unsigned)count;
+	}
+}
+
+#define BACKLOG 900 /* messages; many more than a consumer may take without looking for anything else */
+#define SOON    200
+
+static void a_backlog_does_not_keep_a_new_lane_waiting(void **state)
+{
+	struct sluice_producer *other;
+
+	(void)state;
+	for (size_t at_once = 1; at_once <= BATCH; at_once += BATCH - 1) {
+		open_both(CHANNEL(.depth = 1024));
+		send_numbers(producer, 0, BACKLOG);
+		taken_before(300, at_once); /* each handle once: a consumer looks properly until it knows the shape */
+		other = join_producer("tokens", NULL);
+		send_number(other, -1);
+		check(taken_before(-1, at_once) <= SOON);
+		check(taken_before(BACKLOG - 1, at_once) > SOON);
+		check_result(0, sluice_producer_close(other));
+		close_both();
+	}
+}
+
+static void a_backlog_does_not_keep_a_returned_message_waiting(void **state)
+{
+	struct sluice_consumer *other;
+
+	(void)state;
+	for (size_t at_once = 1; at_once <= BATCH; at_once += BATCH - 1) {
+		open_both(CHANNEL(.depth = 1024));
+		other = join_consumer("tokens", NULL);
+		send_numbers(producer, 0, BACKLOG);
+		hold_number(other, 0);
+		taken_before(300, at_once);
+		check_result(0, sluice_consumer_close(other));
+		check(taken_before(0, at_once) <= SOON);
+		check(taken_before(BACKLOG - 1, at_once) > SOON);
+		close_both();
+	}
+}
+
 static void lanes_take_turns_of_a_quantum_of_messages(void **state)
 {
 	struct sluice_producer *other;
@@ -486,6 +544,8 @@ int main(void)
 		promise(a_batch_that_lingers_returns_when_its_producer_waits_for_room),
 		promise(a_batch_goes_on_where_it_was_left),
 		promise(a_batch_that_goes_on_returns_when_the_producer_of_its_first_messages_waits_for_room),
+		promise(a_backlog_does_not_keep_a_new_lane_waiting),
+		promise(a_backlog_does_not_keep_a_returned_message_waiting),
 		promise(lanes_take_turns_of_a_quantum_of_messages),
 		promise(lanes_take_turns_of_a_quantum_of_bytes),
 		promise(the_end_of_a_stream_is_told_apart_from_silence),
