@@ -97,7 +97,7 @@ static void explain_version(char *buffer, size_t size, unsigned int layout_versi
 const char *explain_entry(char *buffer, size_t size, const struct request *request, const char *name,
 	unsigned int layout_version, int code)
 {
-	char remove[COMPLAINT_BYTES / 2];
+	char remove[COMPLAINT_BYTES * 3 / 8];
 
 	snprintf(remove, sizeof remove, "sluice rm %s%s%s", name, request->directory ? " --dir " : "",
 		request->directory ? request->directory : "");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors: every call returns 0 or a count on success and a negative errno value on failure. A call that fails changes
- * nothing and leaves its result parameters untouched. What a code means for a call stands with that call.
+ * Errors: every call returns 0 or a count on success and a negative errno value on failure. A call that fails leaves its
+ * result parameters untouched and changes nothing, unless its comment says otherwise. What a code means for a call stands
+ * with that call.
  */
 #ifndef SLUICE_ERROR_H
 #define SLUICE_ERROR_H
