@@ -147,6 +147,12 @@ static PyObject *make_view(struct tensor *tensor)
 	static PyObject *asarray;
 	if (asarray == NULL) {
 		asarray = function_of("numpy", "asarray");
+		if (asarray == NULL && PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
+			PyErr_Clear();
+			PyErr_SetString(PyExc_ModuleNotFoundError, "numpy is needed to use a tensor as an array: "
+								   "install numpy; send, memoryview and DLPack do "
+								   "without");
+		}
 		if (asarray == NULL)
 			return NULL;
 	}

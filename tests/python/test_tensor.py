@@ -266,3 +266,24 @@ with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
     assert not {"numpy", "torch"} & set(sys.modules)
 """
     child(code).finish()
+
+
+def test_without_numpy_a_tensor_says_what_to_do(child):
+    code = """
+sys.modules["numpy"] = None
+with sluice.Producer("x") as out:
+    m = out.reserve(x=((2, 2), "int32"))
+    view = memoryview(m["x"])
+    view[1, 1] = 7
+    assert view[1, 1] == 7
+    view.release()
+    for use in (lambda: m["x"][0], lambda: m["x"].numpy(), lambda: m["x"] + 1):
+        try:
+            use()
+        except ModuleNotFoundError as error:
+            assert "install numpy" in str(error), error
+        else:
+            raise AssertionError("an array without numpy")
+    m.discard()
+"""
+    child(code).finish()
