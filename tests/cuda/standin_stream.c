@@ -25,6 +25,7 @@ struct job {
 struct CUstream_st {
 	context_handle context;
 	struct CUstream_st *next; /* of the context */
+	struct CUstream_st *next_ended;
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
@@ -209,6 +210,9 @@ static struct CUstream_st *new_stream(context_handle context)
 	return stream;
 }
 
+/* Ended streams stay where they are: another thread may be looking at all that there are, to wait for them. */
+static struct CUstream_st *ended;
+
 static void end_stream(struct CUstream_st *stream)
 {
 	pthread_mutex_lock(&stream->mutex);
@@ -216,9 +220,10 @@ static void end_stream(struct CUstream_st *stream)
 	pthread_cond_broadcast(&stream->changed);
 	pthread_mutex_unlock(&stream->mutex);
 	pthread_join(stream->thread, NULL);
-	pthread_cond_destroy(&stream->changed);
-	pthread_mutex_destroy(&stream->mutex);
-	free(stream);
+	pthread_mutex_lock(&standin_mutex);
+	stream->next_ended = ended;
+	ended = stream;
+	pthread_mutex_unlock(&standin_mutex);
 }
 
 static void unlist(struct CUstream_st *stream)
@@ -251,8 +256,17 @@ void standin_end_streams(context_handle context)
 
 int standin_synchronize(context_handle context)
 {
-	for (struct CUstream_st *stream = context->streams; stream; stream = stream->next)
+	struct CUstream_st *stream;
+
+	pthread_mutex_lock(&standin_mutex);
+	stream = context->streams;
+	pthread_mutex_unlock(&standin_mutex);
+	while (stream) {
 		wait_until_idle(stream);
+		pthread_mutex_lock(&standin_mutex);
+		stream = stream->next;
+		pthread_mutex_unlock(&standin_mutex);
+	}
 	return standin_is_broken() ? ILLEGAL_ADDRESS : OK;
 }
 
