@@ -10,7 +10,7 @@ import mmap
 import os
 import select
 import time
-from multiprocessing import reduction
+from multiprocessing import reduction, util
 
 # A ring that comes at once is a shorter wait; one that was lost with its ringer is a wait of this long.
 _LOOK_AGAIN = 0.1
@@ -37,25 +37,32 @@ class Holders:
         """Stop holding. True for the last holder (for each of several, where they leave at the same time)."""
         if self._writing < 0:
             return False
-        os.close(self._writing)
-        self._writing = -1
-        hung_up = bool(_poll(self._reading, 0) & select.POLLHUP)
-        os.close(self._reading)
-        self._reading = -1
-        return hung_up
+        left, self._writing = self._writing, -1
+        if not util.is_exiting():
+            os.close(left)
+            hung_up = bool(_poll(self._reading, 0) & select.POLLHUP)
+            os.close(self._reading)
+            self._reading = -1
+            return hung_up
+        # Threads may still be in `ring` and `wait`: their descriptors must not become another file's.
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, left, inheritable=False)
+        os.close(nowhere)
+        return bool(_poll(self._reading, 0) & select.POLLHUP)
 
     def ring(self):
-        if self._writing < 0:
+        writing = self._writing
+        if writing < 0:
             return  # left: the interpreter ends
         try:
-            os.write(self._writing, b"\0")
+            os.write(writing, b"\0")
         except BlockingIOError:
             pass  # full: whoever waits is woken anyhow
 
     def wait(self, seconds):
         """Until somebody rings, or so long."""
-        if self._reading < 0:
-            time.sleep(seconds)
+        if self._writing < 0:
+            time.sleep(seconds)  # left: the interpreter ends
         elif _poll(self._reading, seconds) & select.POLLIN:
             try:
                 os.read(self._reading, 4096)

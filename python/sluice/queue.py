@@ -181,14 +181,9 @@ class Queue:
         self._check_open()
         deadline = None if not block or timeout is None else time.monotonic() + timeout
         try:
-            message = self._receiver.receive(block, deadline)
+            stream, buffers = self._receiver.receive(block, deadline, self._copy)
         except Ended as ended:
             _end(ended)
-        if self._copy:
-            stream, buffers = parts_of(message["item"], True)
-            message.release()
-        else:
-            stream, buffers = parts_of(message["item"], False)
         if self._limit is not None:
             self._limit.freed()
         return restore(stream, buffers)
@@ -250,13 +245,18 @@ class _Receiver:
         self._closed = False
         self._opening = threading.RLock()  # nothing is opened after close
 
-    def receive(self, block, deadline):
+    def receive(self, block, deadline, copy):
+        """The next item's parts, which are taken out before the lock is released: then `close` may come."""
         if not self._lock.acquire(block, -1 if deadline is None else max(deadline - time.monotonic(), 0)):
             raise _sluice.Empty(errno.EAGAIN, "another thread is getting")
         try:
             self._open()
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            return self._consumer.receive(timeout=left if block else 0)
+            message = self._consumer.receive(timeout=left if block else 0)
+            parts = parts_of(message["item"], copy)
+            if copy:
+                message.release()
+            return parts
         except _sluice.Stale:
             self._consumer = None  # declared dead by others: the next call begins again as another member
             raise
