@@ -339,9 +339,10 @@ def test_nothing_is_left_and_nothing_is_said_when_a_program(name, directory):  #
         "C = multiprocessing.get_context('fork')\n"
         "q = sluice.Queue(lane_bytes=1)\n" + SCRIPTS[name]
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert not os.listdir(directory)
+    for _ in range(15 if name == "ends with threads at work" else 1):  # where it ends is another place each time
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert not os.listdir(directory)
 
 
 def test_the_lines_of_the_documentation_work():
