@@ -59,11 +59,13 @@ static void unmapping(struct consumer_attachment *attachment, struct consumer_la
 		cuda_unpin_lane(cuda, lane);
 }
 
-/* Lets go of everything. Returns 0 or -EIO. */
-static int detach(struct cuda *cuda)
+/* Lets go of everything. Returns 0, -EIO, or, unless `closing`, -EBUSY, and then it has not. */
+static int detach(struct cuda *cuda, bool closing)
 {
 	struct cuda_reason reason = {0};
-	int error = cuda_settle(cuda, &reason);
+	int error = cuda_settle(cuda, closing, &reason);
+	if (error == -EBUSY)
+		return cuda_note(cuda, &reason);
 	for (uint32_t i = 0; i < cuda->consumer->lane_count; i++)
 		cuda_unpin_lane(cuda, cuda->consumer->lanes[i]);
 	cuda_unpin_words(cuda);
@@ -74,14 +76,17 @@ static int detach(struct cuda *cuda)
 		cuda->spare = group->next;
 		free(group);
 	}
-	return error != 0 ? cuda_note(cuda, &reason) : 0;
+	if (error == 0)
+		return 0;
+	(void)cuda_note(cuda, &reason);
+	return -EIO;
 }
 
 static void closing(struct consumer_attachment *attachment)
 {
 	struct cuda *cuda = (struct cuda *)attachment;
 	if (cuda->driver != NULL)
-		(void)detach(cuda);
+		(void)detach(cuda, true);
 	cuda->consumer->attachment = NULL;
 	pthread_mutex_destroy(&cuda->mutex);
 	free(cuda);
@@ -157,7 +162,7 @@ int sluice_cuda_detach(struct sluice_consumer *consumer)
 	int error = cuda_check_consumer(consumer, &cuda);
 	if (error != 0)
 		return error;
-	return detach(cuda) != 0 ? -EIO : 0;
+	return detach(cuda, false);
 }
 
 /* ---- status ---- */

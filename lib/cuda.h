@@ -108,8 +108,8 @@ uint64_t cuda_nap_ns(struct consumer_attachment *attachment);
 
 /*
  * Waits for all that the context was given, and lets everything that leaves go, or gives it back. 0 or a negative
- * errno.
+ * errno; -EBUSY, unless `closing`: a stream of the context is captured, and nothing was changed.
  */
-int cuda_settle(struct cuda *cuda, struct cuda_reason *reason);
+int cuda_settle(struct cuda *cuda, bool closing, struct cuda_reason *reason);
 
 #endif

@@ -44,11 +44,11 @@ int sluice_cuda_buffer_create(struct sluice_consumer *consumer, uint64_t bytes, 
 	buffer->driver = cuda_driver_keep(cuda->driver);
 	buffer->bytes = bytes;
 	struct cuda_reason reason = {0};
-	bool pushed = false;
-	int result = cuda_driver_enter(buffer->driver, &pushed);
+	struct cuda_visit visit;
+	int result = cuda_driver_enter(buffer->driver, &visit);
 	error = result != CUDA_SUCCESS ? cuda_driver_explain(buffer->driver, "cuCtxPushCurrent", result, &reason)
 				       : allocate(buffer, stream, &reason);
-	cuda_driver_leave(buffer->driver, pushed);
+	cuda_driver_leave(buffer->driver, &visit);
 	if (error != 0) {
 		cuda_driver_drop(buffer->driver);
 		free(buffer);
@@ -73,7 +73,10 @@ static int release_memory(const struct sluice_cuda_buffer *buffer, cuda_stream s
 	struct cuda_driver *driver = buffer->driver;
 	struct cuda_reason reason;
 	int error = cuda_driver_check_stream(driver, stream, &reason);
-	/* A stream that may not be used is no reason to keep the memory: then the device is waited for. */
+	/* What a stream that is captured was given before can be waited for only when the capture has ended. */
+	if (error == -EBUSY)
+		return error;
+	/* Another stream that may not be used is no reason to keep the memory: then the device is waited for. */
 	if (error != 0)
 		return driver->CtxSynchronize() == CUDA_SUCCESS && driver->MemFree(buffer->address) == CUDA_SUCCESS
 			       ? error
@@ -86,13 +89,15 @@ static int release_memory(const struct sluice_cuda_buffer *buffer, cuda_stream s
 
 int sluice_cuda_buffer_destroy(struct sluice_cuda_buffer *buffer, struct CUstream_st *stream)
 {
-	bool pushed = false;
+	struct cuda_visit visit;
 	if (buffer == NULL)
 		return 0;
 	if (is_inherited(buffer))
 		return -ECHILD;
-	int error = cuda_driver_enter(buffer->driver, &pushed) == CUDA_SUCCESS ? release_memory(buffer, stream) : -EIO;
-	cuda_driver_leave(buffer->driver, pushed);
+	int error = cuda_driver_enter(buffer->driver, &visit) == CUDA_SUCCESS ? release_memory(buffer, stream) : -EIO;
+	cuda_driver_leave(buffer->driver, &visit);
+	if (error == -EBUSY)
+		return error;
 	cuda_driver_drop(buffer->driver);
 	free(buffer);
 	return error;
@@ -142,14 +147,14 @@ static int follow(struct cuda_driver *driver, cuda_stream first, cuda_stream str
 static int enter_and_follow(
 	struct cuda_driver *driver, cuda_stream first, cuda_stream stream, struct cuda_reason *reason)
 {
-	bool pushed = false;
+	struct cuda_visit visit;
 	if (first == stream)
 		return 0;
-	int result = cuda_driver_enter(driver, &pushed);
+	int result = cuda_driver_enter(driver, &visit);
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(driver, "cuCtxPushCurrent", result, reason);
 	int error = follow(driver, first, stream, reason);
-	cuda_driver_leave(driver, pushed);
+	cuda_driver_leave(driver, &visit);
 	return error;
 }
 

@@ -65,22 +65,23 @@ static int copy(struct copier *copier, const struct cuda_pin *pin, uint64_t offs
 }
 
 /* Enters the context and looks at the stream. Returns 0 or a negative errno; then the context was left again. */
-static int begin(struct copier *copier, struct cuda *cuda, cuda_stream stream, uintptr_t address, bool *ret_pushed)
+static int begin(
+	struct copier *copier, struct cuda *cuda, cuda_stream stream, uintptr_t address, struct cuda_visit *ret_visit)
 {
 	*copier = (struct copier){.cuda = cuda, .driver = cuda->driver, .stream = stream, .address = address};
-	int result = cuda_driver_enter(copier->driver, ret_pushed);
+	int result = cuda_driver_enter(copier->driver, ret_visit);
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(copier->driver, "cuCtxPushCurrent", result, &copier->reason);
 	int error = cuda_driver_check_stream(copier->driver, stream, &copier->reason);
 	if (error != 0)
-		cuda_driver_leave(copier->driver, *ret_pushed);
+		cuda_driver_leave(copier->driver, ret_visit);
 	return error;
 }
 
-static void end(struct copier *copier, bool pushed)
+static void end(struct copier *copier, const struct cuda_visit *visit)
 {
 	struct sluice_cuda_status *figures = &copier->cuda->figures;
-	cuda_driver_leave(copier->driver, pushed);
+	cuda_driver_leave(copier->driver, visit);
 	pthread_mutex_lock(&copier->cuda->mutex);
 	figures->copies += (uint64_t)copier->copies;
 	figures->copied_bytes += copier->bytes;
@@ -160,12 +161,12 @@ int sluice_cuda_upload(const struct sluice_message *message, uint32_t tensor, ui
 	if (size > bytes)
 		return -EMSGSIZE;
 	struct copier copier;
-	bool pushed;
-	error = begin(&copier, cuda, stream, address, &pushed);
+	struct cuda_visit visit;
+	error = begin(&copier, cuda, stream, address, &visit);
 	if (error != 0)
 		return cuda_note(cuda, &copier.reason);
 	error = copy(&copier, message->held.lane->attachment, 0, extent.begin, size);
-	end(&copier, pushed);
+	end(&copier, &visit);
 	return error != 0 ? cuda_note(cuda, &copier.reason) : 0;
 }
 
@@ -249,12 +250,12 @@ int sluice_cuda_upload_batch(const struct sluice_message *const *messages, size_
 	if (measure(messages, count) > bytes)
 		return -EMSGSIZE;
 	struct copier copier;
-	bool pushed;
-	error = begin(&copier, cuda, stream, address, &pushed);
+	struct cuda_visit visit;
+	error = begin(&copier, cuda, stream, address, &visit);
 	if (error != 0)
 		return cuda_note(cuda, &copier.reason);
 	error = copy_parts(&copier, messages, count, ret_offsets);
-	end(&copier, pushed);
+	end(&copier, &visit);
 	return error != 0 ? cuda_note(cuda, &copier.reason) : copier.copies;
 }
 

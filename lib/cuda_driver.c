@@ -18,7 +18,7 @@
 
 static int errno_of(int result)
 {
-	if (result >= CUDA_CAPTURE_FIRST && result <= CUDA_CAPTURE_LAST)
+	if (cuda_is_capture_error(result))
 		return -EBUSY;
 	switch (result) {
 	case CUDA_INVALID_VALUE:
@@ -31,6 +31,7 @@ static int errno_of(int result)
 		return -ECHILD;
 	case CUDA_STUB_LIBRARY:
 		return -ENOSYS;
+	case CUDA_DEVICE_UNAVAILABLE:
 	case CUDA_NO_DEVICE:
 	case CUDA_INVALID_DEVICE:
 		return -ENODEV;
@@ -92,16 +93,20 @@ static void *symbol(void *library, const char *name, void *ret_function)
 	return found;
 }
 
-static void *find(const struct finder *finder, const char *name, int version)
+/* Returns a result of the driver: CUDA_NOT_SUPPORTED if it has no such function. */
+static int find(const struct finder *finder, const char *name, int version, void **ret_function)
 {
-	void *function = NULL;
 	int status = 0;
 	int result = CUDA_NOT_SUPPORTED;
+	*ret_function = NULL;
 	if (finder->find != NULL)
-		result = finder->find(name, &function, version, 0, &status);
+		result = finder->find(name, ret_function, version, 0, &status);
 	else if (finder->find_11 != NULL)
-		result = finder->find_11(name, &function, version, 0);
-	return result == CUDA_SUCCESS && status == 0 ? function : NULL;
+		result = finder->find_11(name, ret_function, version, 0);
+	if (result == CUDA_SUCCESS && status == 0 && *ret_function != NULL)
+		return CUDA_SUCCESS;
+	*ret_function = NULL;
+	return result == CUDA_NOT_INITIALIZED ? CUDA_NOT_INITIALIZED : CUDA_NOT_SUPPORTED;
 }
 
 static int find_functions(struct cuda_driver *driver, struct cuda_reason *reason)
@@ -113,14 +118,18 @@ static int find_functions(struct cuda_driver *driver, struct cuda_reason *reason
 		return -ENOTSUP;
 	}
 	const char *missing = NULL;
+	int result = CUDA_SUCCESS;
 	void *function;
 #define FIND(name, since, required, parameters)                                                                        \
-	function = find(&finder, "cu" #name, since);                                                                   \
+	if (result != CUDA_NOT_INITIALIZED)                                                                            \
+		result = find(&finder, "cu" #name, since, &function);                                                  \
 	driver->name = (__typeof__(driver->name))function;                                                             \
-	if (function == NULL && (required))                                                                            \
+	if (result != CUDA_SUCCESS && (required))                                                                      \
 		missing = "cu" #name;
 	CUDA_ENTRY_POINTS(FIND)
 #undef FIND
+	if (result == CUDA_NOT_INITIALIZED)
+		return cuda_driver_explain(driver, "cuGetProcAddress", result, reason);
 	if (missing == NULL)
 		return 0;
 	cuda_explain(-ENOTSUP, reason, "the CUDA driver is too old: it has no %s", missing);
@@ -161,32 +170,38 @@ static int open_library(struct cuda_driver *driver, struct cuda_reason *reason)
 
 /* ---- the context ---- */
 
-int cuda_driver_enter(const struct cuda_driver *driver, bool *ret_pushed)
+int cuda_driver_enter(const struct cuda_driver *driver, struct cuda_visit *ret_visit)
 {
 	cuda_context current = NULL;
-	*ret_pushed = false;
-	if (driver->CtxGetCurrent(&current) == CUDA_SUCCESS && current == driver->context)
-		return CUDA_SUCCESS;
-	int result = driver->CtxPushCurrent(driver->context);
-	*ret_pushed = result == CUDA_SUCCESS;
-	return result;
+	*ret_visit = (struct cuda_visit){.mode = CUDA_CAPTURE_RELAXED};
+	if (driver->CtxGetCurrent(&current) != CUDA_SUCCESS || current != driver->context) {
+		int result = driver->CtxPushCurrent(driver->context);
+		if (result != CUDA_SUCCESS)
+			return result;
+		ret_visit->pushed = true;
+	}
+	ret_visit->exchanged = driver->ThreadExchangeStreamCaptureMode(&ret_visit->mode) == CUDA_SUCCESS;
+	return CUDA_SUCCESS;
 }
 
-void cuda_driver_leave(const struct cuda_driver *driver, bool pushed)
+void cuda_driver_leave(const struct cuda_driver *driver, const struct cuda_visit *visit)
 {
 	cuda_context popped;
-	if (pushed)
+	int mode = visit->mode;
+	if (visit->exchanged)
+		(void)driver->ThreadExchangeStreamCaptureMode(&mode);
+	if (visit->pushed)
 		(void)driver->CtxPopCurrent(&popped);
 }
 
 static int device_of_context(const struct cuda_driver *driver, int *ret_device, struct cuda_reason *reason)
 {
-	bool pushed;
-	int result = cuda_driver_enter(driver, &pushed);
+	struct cuda_visit visit;
+	int result = cuda_driver_enter(driver, &visit);
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(driver, "cuCtxPushCurrent", result, reason);
 	result = driver->CtxGetDevice(ret_device);
-	cuda_driver_leave(driver, pushed);
+	cuda_driver_leave(driver, &visit);
 	return result == CUDA_SUCCESS ? 0 : cuda_driver_explain(driver, "cuCtxGetDevice", result, reason);
 }
 
@@ -304,25 +319,25 @@ void cuda_driver_drop(struct cuda_driver *driver)
 	free(driver);
 }
 
-int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
+/* NULL, CU_STREAM_LEGACY and CU_STREAM_PER_THREAD are of whatever context is current. */
+static bool is_default(cuda_stream stream)
 {
-	int capturing = 0;
-	int result = driver->StreamIsCapturing(stream, &capturing);
-	if (result != CUDA_SUCCESS)
-		return cuda_driver_explain(driver, "cuStreamIsCapturing", result, reason);
-	if (capturing != 0)
-		return cuda_explain(
-			-EBUSY, reason, "the stream is being captured into a graph, which outlives the message");
+	return (uintptr_t)stream <= 2;
+}
+
+/* Whether the stream is of the context. Some calls refuse one that is not, and some take it. */
+static int check_owner(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
+{
 	/*
 	 * Streams are few and asking is a good part of what a call here costs. One whose handle is used again by another
 	 * context would be refused by the driver, or be in order all the same.
 	 *
 	 * relaxed: any stream that was found good will do
 	 */
-	if (stream != NULL && atomic_load_relaxed(&driver->good_stream) == stream)
+	if (is_default(stream) || atomic_load_relaxed(&driver->good_stream) == stream)
 		return 0;
 	cuda_context context = NULL;
-	result = driver->StreamGetCtx(stream, &context);
+	int result = driver->StreamGetCtx(stream, &context);
 	if (result != CUDA_SUCCESS)
 		return cuda_driver_explain(driver, "cuStreamGetCtx", result, reason);
 	if (context != driver->context)
@@ -330,4 +345,18 @@ int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, str
 			-EINVAL, reason, "the stream is of another context than the consumer was attached with");
 	atomic_store_relaxed(&driver->good_stream, stream); /* relaxed: as said */
 	return 0;
+}
+
+int cuda_driver_check_stream(struct cuda_driver *driver, cuda_stream stream, struct cuda_reason *reason)
+{
+	int capturing = 0;
+	int error = check_owner(driver, stream, reason);
+	if (error != 0)
+		return error;
+	int result = driver->StreamIsCapturing(stream, &capturing);
+	if (result != CUDA_SUCCESS)
+		return cuda_driver_explain(driver, "cuStreamIsCapturing", result, reason);
+	return capturing == 0 ? 0
+			      : cuda_explain(-EBUSY, reason,
+					"the stream is being captured into a graph, which outlives the message");
 }

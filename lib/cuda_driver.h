@@ -20,6 +20,7 @@ enum cuda_result {
 	CUDA_NOT_INITIALIZED = 3,
 	CUDA_STUB_LIBRARY = 34,
 	CUDA_REQUIRES_NEWER_DRIVER = 36,
+	CUDA_DEVICE_UNAVAILABLE = 46,
 	CUDA_NO_DEVICE = 100,
 	CUDA_INVALID_DEVICE = 101,
 	CUDA_INVALID_CONTEXT = 201,
@@ -45,6 +46,7 @@ enum cuda_attribute {
 enum cuda_register_flags { CUDA_REGISTER_PORTABLE = 1, CUDA_REGISTER_DEVICEMAP = 2, CUDA_REGISTER_READ_ONLY = 8 };
 
 #define CUDA_EVENT_DISABLE_TIMING 2
+#define CUDA_CAPTURE_RELAXED      2
 
 typedef struct CUctx_st *cuda_context;
 typedef struct CUstream_st *cuda_stream;
@@ -78,6 +80,7 @@ typedef struct CUevent_st *cuda_event;
 	X(MemFreeAsync, 11020, false, (unsigned long long address, cuda_stream stream))                                \
 	X(StreamGetCtx, 9020, true, (cuda_stream stream, cuda_context * context))                                      \
 	X(StreamIsCapturing, 10000, true, (cuda_stream stream, int *status))                                           \
+	X(ThreadExchangeStreamCaptureMode, 10010, true, (int *mode))                                                   \
 	X(StreamSynchronize, 2000, true, (cuda_stream stream))                                                         \
 	X(StreamWaitEvent, 3020, true, (cuda_stream stream, cuda_event event, unsigned int flags))                     \
 	X(StreamWriteValue64, 11070, false,                                                                            \
@@ -86,6 +89,12 @@ typedef struct CUevent_st *cuda_event;
 	X(EventRecord, 2000, true, (cuda_event event, cuda_stream stream))                                             \
 	X(EventQuery, 2000, true, (cuda_event event))                                                                  \
 	X(EventDestroy, 4000, true, (cuda_event event))
+
+/* True if it is about streams that are captured: such an error is -EBUSY, as no other is. */
+static inline bool cuda_is_capture_error(int result)
+{
+	return result >= CUDA_CAPTURE_FIRST && result <= CUDA_CAPTURE_LAST;
+}
 
 /* A sentence for people and the errno that goes with it. */
 struct cuda_reason {
@@ -124,9 +133,21 @@ int cuda_driver_open(
 struct cuda_driver *cuda_driver_keep(struct cuda_driver *driver);
 void cuda_driver_drop(struct cuda_driver *driver);
 
-/* Makes the context current, and the one before it again. Returns a result of the driver. */
-int cuda_driver_enter(const struct cuda_driver *driver, bool *ret_pushed);
-void cuda_driver_leave(const struct cuda_driver *driver, bool pushed);
+/* What is to be as it was when the context is left. */
+struct cuda_visit {
+	bool pushed;    /* the context was not the current one */
+	bool exchanged; /* `mode` is the thread's */
+	int mode;
+};
+
+/*
+ * Makes the context current, and the one before it again; to leave after entering failed is fine. In between the thread
+ * may call what would spoil a capture that is under way elsewhere in the process, as of a torch.cuda.graph: registering
+ * and freeing memory, asking for events. None of that has to do with a stream that is captured, for such a one is refused.
+ * Returns a result of the driver.
+ */
+int cuda_driver_enter(const struct cuda_driver *driver, struct cuda_visit *ret_visit);
+void cuda_driver_leave(const struct cuda_driver *driver, const struct cuda_visit *visit);
 
 /* Says in `reason` that `call` failed with `result`, and returns the errno for it. */
 int cuda_driver_explain(const struct cuda_driver *driver, const char *call, int result, struct cuda_reason *reason);

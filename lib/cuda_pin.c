@@ -99,8 +99,8 @@ void cuda_pin_lane(struct cuda *cuda, struct consumer_lane *lane)
 {
 	const struct cuda_driver *driver = cuda->driver;
 	struct cuda_pin *pin = new_pin(lane);
-	bool pushed;
-	int result = pin != NULL ? cuda_driver_enter(driver, &pushed) : CUDA_SUCCESS;
+	struct cuda_visit visit;
+	int result = pin != NULL ? cuda_driver_enter(driver, &visit) : CUDA_SUCCESS;
 	if (pin != NULL && result != CUDA_SUCCESS) {
 		say_why(driver, "cuCtxPushCurrent", result, &pin->reason);
 	} else if (pin != NULL) {
@@ -109,7 +109,7 @@ void cuda_pin_lane(struct cuda *cuda, struct consumer_lane *lane)
 		register_chunks(driver, pin);
 		if (pin->reason.error == 0)
 			find_addresses(driver, pin);
-		cuda_driver_leave(driver, pushed);
+		cuda_driver_leave(driver, &visit);
 	}
 	lane->attachment = pin;
 	count_lane(cuda, pin);
@@ -121,11 +121,11 @@ void cuda_unpin_lane(struct cuda *cuda, struct consumer_lane *lane)
 	struct cuda_pin *pin = lane->attachment;
 	lane->attachment = NULL;
 	bool pinned = pin != NULL && pin->reason.error == 0;
-	bool pushed;
+	struct cuda_visit visit;
 	/*
 	 * What cannot be unregistered any more, its context being gone, is not registered either, or stays until exit.
 	 */
-	if (pinned && cuda_driver_enter(driver, &pushed) == CUDA_SUCCESS) {
+	if (pinned && cuda_driver_enter(driver, &visit) == CUDA_SUCCESS) {
 		for (uint32_t i = 0; i < pin->chunks; i++) {
 			struct cuda_reason reason;
 			int result = driver->MemHostUnregister(pin->base + i * pin->chunk_bytes);
@@ -134,7 +134,7 @@ void cuda_unpin_lane(struct cuda *cuda, struct consumer_lane *lane)
 			cuda_driver_explain(driver, "cuMemHostUnregister", result, &reason);
 			(void)cuda_note(cuda, &reason);
 		}
-		cuda_driver_leave(driver, pushed);
+		cuda_driver_leave(driver, &visit);
 	}
 	pthread_mutex_lock(&cuda->mutex);
 	cuda->figures.lanes--;
@@ -183,26 +183,26 @@ void cuda_pin_words(struct cuda *cuda)
 			"the device or its driver has no stream memory operations of 64 bits");
 		return;
 	}
-	bool pushed;
-	int result = cuda_driver_enter(driver, &pushed);
+	struct cuda_visit visit;
+	int result = cuda_driver_enter(driver, &visit);
 	if (result != CUDA_SUCCESS) {
 		say_why(driver, "cuCtxPushCurrent", result, &cuda->write_reason);
 		return;
 	}
 	cuda->writes = register_words(cuda) == 0;
-	cuda_driver_leave(driver, pushed);
+	cuda_driver_leave(driver, &visit);
 	cuda->figures.pinned_bytes += cuda->writes ? cuda->words_bytes : 0;
 }
 
 void cuda_unpin_words(struct cuda *cuda)
 {
-	bool pushed;
+	struct cuda_visit visit;
 	cuda->writes = false;
 	if (cuda->words_page == NULL)
 		return;
-	if (cuda_driver_enter(cuda->driver, &pushed) == CUDA_SUCCESS) {
+	if (cuda_driver_enter(cuda->driver, &visit) == CUDA_SUCCESS) {
 		(void)cuda->driver->MemHostUnregister(cuda->words_page);
-		cuda_driver_leave(cuda->driver, pushed);
+		cuda_driver_leave(cuda->driver, &visit);
 	}
 	cuda->words_page = NULL;
 }

@@ -23,7 +23,8 @@
  * from any thread while the consumer is open and attached, also while another receives; calls that name one message or
  * one buffer must not come at the same time. After fork every call in the child returns -ECHILD, and a child of a
  * process that has used CUDA cannot start it anew: attach says -ECHILD there too. Nothing here is safe in a signal
- * handler. A stream that is being captured into a graph is refused (-EBUSY): a message is gone when the graph runs.
+ * handler. A stream that is being captured into a graph is refused (-EBUSY): a message is gone when the graph runs. A
+ * capture of other streams, by whatever thread, is not disturbed by any call here but sluice_cuda_detach.
  *
  * Errors that several calls share:
  *   -EINVAL    an argument; a stream or a device address of another context: sluice_cuda_status has the text
@@ -89,7 +90,9 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_attach(
  * Messages that are held stay held and can be read. If the device failed, messages whose release it never came to go
  * back instead and reach another consumer (of a broadcast: they are released). Afterwards the consumer may be attached
  * anew.
- * Returns 0, -ENOTCONN, -EIO (all is detached nevertheless).
+ * A stream of the context must not be captured into a graph meanwhile, because the driver then refuses to wait, and
+ * spoils the capture. (Closing the consumer waits for what was released, and no more.)
+ * Returns 0, -ENOTCONN, -EIO (all is detached nevertheless), -EBUSY (a capture; nothing is).
  */
 SLUICE_API int sluice_cuda_detach(struct sluice_consumer *consumer);
 
@@ -235,8 +238,8 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_buffer_create(struct sluice_consume
 	struct CUstream_st *stream, struct sluice_cuda_buffer **ret_buffer);
 
 /*
- * Frees it behind what `stream` was given so far. NULL is fine. Returns 0, -EINVAL, -EIO, -ECHILD; it is gone in any
- * case.
+ * Frees it behind what `stream` was given so far. NULL is fine. Returns 0, -EINVAL, -EIO, -ECHILD, and it is gone; or
+ * -EBUSY: the stream is being captured, and the buffer is still there.
  */
 SLUICE_API int sluice_cuda_buffer_destroy(struct sluice_cuda_buffer *buffer, struct CUstream_st *stream);
 

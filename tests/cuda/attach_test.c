@@ -433,11 +433,14 @@ static void every_call_for_a_buffer_may_fail(void)
 		check_result(-EIO, sluice_cuda_buffer_follow(buffer, NULL, stream));
 		standin()->fail("cuStreamWaitEvent", 0, 999);
 		check_result(-EIO, sluice_cuda_buffer_follow(buffer, NULL, stream));
-		/* A stream that is of no use any more is no reason to keep the memory. */
 		device_begin_capture(stream);
 		check_result(-EBUSY, sluice_cuda_buffer_follow(buffer, NULL, stream));
 		check_result(-EBUSY, sluice_cuda_buffer_destroy(buffer, stream));
 		device_end_capture(stream);
+		check_equal(1, standin_count().allocations);
+		/* A stream that is of no use any more is no reason to keep the memory. */
+		standin()->fail("cuStreamIsCapturing", 0, 400);
+		check_result(-EINVAL, sluice_cuda_buffer_destroy(buffer, stream));
 		check_equal(0, standin_count().allocations);
 		check_result(0, sluice_cuda_detach(consumer));
 	}

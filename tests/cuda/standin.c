@@ -116,6 +116,15 @@ int standin_enter(const char *name)
 	return world.owner == getpid() ? OK : NOT_INITIALIZED;
 }
 
+/* Destroyed, or primary and retained by nobody any more. */
+static bool is_gone(context_handle context)
+{
+	const bool primary = context >= world.primary && context < world.primary + MOST_DEVICES;
+
+	return primary ? __atomic_load_n(&context->retained, __ATOMIC_RELAXED) == 0
+		       : __atomic_load_n(&context->destroyed, __ATOMIC_RELAXED);
+}
+
 int standin_enter_context(const char *name, context_handle *ret_context)
 {
 	const int result = standin_enter(name);
@@ -124,6 +133,10 @@ int standin_enter_context(const char *name, context_handle *ret_context)
 		return result;
 	if (!nested_count || !nested[nested_count - 1])
 		return INVALID_CONTEXT;
+	if (is_gone(nested[nested_count - 1])) {
+		standin_violation("%s in a context that is gone", name);
+		return CONTEXT_IS_DESTROYED;
+	}
 	*ret_context = nested[nested_count - 1];
 	return standin_is_broken() ? ILLEGAL_ADDRESS : OK;
 }
@@ -222,7 +235,7 @@ static int cuDevicePrimaryCtxRetain(context_handle *context, int device)
 	pthread_mutex_lock(&standin_mutex);
 	world.primary[device].magic = CONTEXT_MAGIC;
 	world.primary[device].device = device;
-	world.primary[device].retained++;
+	__atomic_fetch_add(&world.primary[device].retained, 1, __ATOMIC_RELAXED);
 	standin_counts.retained++;
 	pthread_mutex_unlock(&standin_mutex);
 	*context = &world.primary[device];
@@ -242,7 +255,7 @@ static int cuDevicePrimaryCtxRelease(int device)
 		standin_violation("a primary context released more often than retained");
 		return INVALID_CONTEXT;
 	}
-	last = --world.primary[device].retained == 0;
+	last = __atomic_sub_fetch(&world.primary[device].retained, 1, __ATOMIC_RELAXED) == 0;
 	standin_counts.retained--;
 	pthread_mutex_unlock(&standin_mutex);
 	if (last)
@@ -274,7 +287,7 @@ static int cuCtxDestroy(context_handle context)
 	if (result)
 		return result;
 	standin_end_streams(context);
-	context->destroyed = true;
+	__atomic_store_n(&context->destroyed, true, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < nested_count; i++)
 		if (nested[i] == context)
 			nested[i] = NULL;
@@ -308,8 +321,12 @@ static int cuCtxPushCurrent(context_handle context)
 
 	if (result)
 		return result;
-	if (!context || context->magic != CONTEXT_MAGIC || context->destroyed)
+	if (!context || context->magic != CONTEXT_MAGIC)
 		return INVALID_CONTEXT;
+	if (is_gone(context)) {
+		standin_violation("a context pushed that is gone");
+		return CONTEXT_IS_DESTROYED;
+	}
 	if (nested_count == MOST_NESTED) {
 		standin_violation("contexts pushed and not popped");
 		return INVALID_VALUE;
@@ -378,6 +395,7 @@ static int cuCtxSynchronize(void)
 	X(cuStreamIsCapturing)                                                                                         \
 	X(cuStreamBeginCapture)                                                                                        \
 	X(cuStreamEndCapture)                                                                                          \
+	X(cuThreadExchangeStreamCaptureMode)                                                                           \
 	X(cuStreamSynchronize)                                                                                         \
 	X(cuStreamWaitEvent)                                                                                           \
 	X(cuStreamWriteValue64)                                                                                        \
@@ -430,9 +448,10 @@ int cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64
 {
 	void (*found)(void) = function_of(symbol);
 	const int added = since(symbol);
+	const int result = planned("cuGetProcAddress");
 
-	if (flags)
-		return INVALID_VALUE;
+	if (result || flags)
+		return result ? result : INVALID_VALUE;
 	*function = NULL;
 	*status = !found || !strcmp(symbol, world.hidden) || added > world.version ? 1 : version < added ? 2 : 0;
 	if (!*status)

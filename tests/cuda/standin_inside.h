@@ -22,8 +22,12 @@ enum {
 	NOT_READY = 600,
 	ILLEGAL_ADDRESS = 700,
 	ALREADY_REGISTERED = 712,
+	CONTEXT_IS_DESTROYED = 709,
 	NOT_REGISTERED = 713,
-	NOT_SUPPORTED = 801
+	NOT_SUPPORTED = 801,
+	CAPTURE_UNSUPPORTED = 900,
+	CAPTURE_INVALIDATED = 901,
+	CAPTURE_IMPLICIT = 906
 };
 
 #define MOST_DEVICES 4
@@ -63,7 +67,37 @@ enum standin_where standin_registered(const void *memory, size_t bytes, bool for
 /* Where the host finds what the device knows by this address; NULL, and a violation, if it is nowhere. */
 void *standin_host_of(device_address address, size_t bytes);
 
+/* ---- standin_capture.c ---- */
+
+/* A stream's. `context` and `blocking`, which is whether the legacy stream waits for it, are set once. */
+struct capture {
+	struct capture *next;
+	context_handle context;
+	bool blocking;
+	bool active;
+	bool invalidated;
+	int mode;
+	pthread_t thread; /* that began it */
+};
+
+void standin_capture_begin(struct capture *capture, int how);
+/* CAPTURE_INVALIDATED if somebody has spoilt it. */
+int standin_capture_end(struct capture *capture);
+bool standin_is_captured(const struct capture *capture);
+/* Whether the legacy stream of a context is of no use because one that it waits for is captured. */
+bool standin_blocks_legacy(context_handle context);
+/* standin_enter_context for calls that a thread must not make while streams are captured, unless it says that it may. */
+int standin_enter_unsafe(const char *name, context_handle *ret_context);
+/* For those that wait for all of a context. */
+int standin_refuse_waiting(context_handle context);
+
 /* ---- standin_stream.c ---- */
+
+/* Whether a stream takes work in this context; counts as a violation if not. */
+int standin_check_stream(const char *name, context_handle context, stream_handle stream);
+/* Has the stream free memory. */
+int standin_submit_free(
+	context_handle context, stream_handle stream, device_address address, int (*free_now)(device_address));
 
 int standin_synchronize(context_handle context);
 void standin_end_streams(context_handle context);
@@ -72,6 +106,7 @@ void standin_end_streams(context_handle context);
 #define STANDIN_ENTRY_POINTS(X)                                                                                        \
 	X(cuInit, 2000)                                                                                                \
 	X(cuDriverGetVersion, 2020)                                                                                    \
+	X(cuGetProcAddress, 11030)                                                                                     \
 	X(cuGetErrorName, 6000)                                                                                        \
 	X(cuDeviceGetCount, 2000)                                                                                      \
 	X(cuDeviceGet, 2000)                                                                                           \
@@ -103,6 +138,7 @@ void standin_end_streams(context_handle context);
 	X(cuStreamGetCtx, 9020)                                                                                        \
 	X(cuStreamIsCapturing, 10000)                                                                                  \
 	X(cuStreamBeginCapture, 10010)                                                                                 \
+	X(cuThreadExchangeStreamCaptureMode, 10010)                                                                    \
 	X(cuStreamEndCapture, 10000)                                                                                   \
 	X(cuStreamSynchronize, 2000)                                                                                   \
 	X(cuStreamWaitEvent, 3020)                                                                                     \

@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MOST_PIECES   512
 #define REGISTER_MOST (UINT64_C(1) << 30)
 
 enum { PORTABLE = 1, DEVICEMAP = 2, READ_ONLY = 8 };
+enum { POOLED = 1 }; /* of what was allocated in stream order */
 
 #define CAN_USE_HOST_POINTER 91
 #define CAN_READ_ONLY        113
@@ -78,14 +80,16 @@ static bool is_mapped(const uint8_t *base, size_t bytes, bool writable)
 static int cuMemHostRegister(void *memory, size_t bytes, unsigned flags)
 {
 	context_handle context;
-	const int result = standin_enter_context("cuMemHostRegister", &context);
+	const int result = standin_enter_unsafe("cuMemHostRegister", &context);
 	const bool read_only = (flags & READ_ONLY) != 0;
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	struct piece *piece;
 
 	if (result)
 		return result;
-	if (!bytes || bytes > REGISTER_MOST || !is_mapped(memory, bytes, false)) {
-		standin_violation("%zu bytes were to be registered", bytes);
+	if (!bytes || bytes > REGISTER_MOST || (uintptr_t)memory % page || bytes % page ||
+		(flags & ~(unsigned)(PORTABLE | DEVICEMAP | READ_ONLY)) || !is_mapped(memory, bytes, false)) {
+		standin_violation("%zu bytes at %p were to be registered with flags %#x", bytes, memory, flags);
 		return INVALID_VALUE;
 	}
 	if (!is_mapped(memory, bytes, !read_only && standin_is_strict()))
@@ -119,7 +123,7 @@ static int cuMemHostRegister(void *memory, size_t bytes, unsigned flags)
 static int cuMemHostUnregister(void *memory)
 {
 	context_handle context;
-	const int result = standin_enter_context("cuMemHostUnregister", &context);
+	const int result = standin_enter_unsafe("cuMemHostUnregister", &context);
 	struct piece *piece;
 
 	if (result)
@@ -162,7 +166,7 @@ static int cuMemHostGetDevicePointer(device_address *address, void *memory, unsi
 static int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 {
 	context_handle context;
-	int result = standin_enter_context("cuMemHostAlloc", &context);
+	int result = standin_enter_unsafe("cuMemHostAlloc", &context);
 	struct piece *piece;
 
 	(void)flags;
@@ -182,7 +186,7 @@ static int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
 static int cuMemFreeHost(void *memory)
 {
 	context_handle context;
-	const int result = standin_enter_context("cuMemFreeHost", &context);
+	const int result = standin_enter_unsafe("cuMemFreeHost", &context);
 	struct piece *piece;
 
 	if (result)
@@ -229,7 +233,7 @@ void *standin_host_of(device_address address, size_t bytes)
 	return host;
 }
 
-static int allocate(device_address *address, size_t bytes)
+static int allocate(device_address *address, size_t bytes, unsigned flags)
 {
 	uint8_t *memory = bytes ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
 	struct piece *piece;
@@ -239,7 +243,10 @@ static int allocate(device_address *address, size_t bytes)
 	memset(memory, 0xdd, bytes);
 	pthread_mutex_lock(&standin_mutex);
 	piece = add(allocated, memory, bytes);
-	standin_counts.allocations += piece != NULL;
+	if (piece) {
+		piece->flags = flags;
+		standin_counts.allocations++;
+	}
 	pthread_mutex_unlock(&standin_mutex);
 	if (!piece) {
 		free(memory);
@@ -272,15 +279,15 @@ static int give_back(device_address address)
 static int cuMemAlloc(device_address *address, size_t bytes)
 {
 	context_handle context;
-	const int result = standin_enter_context("cuMemAlloc", &context);
+	const int result = standin_enter_unsafe("cuMemAlloc", &context);
 
-	return result ? result : allocate(address, bytes);
+	return result ? result : allocate(address, bytes, 0);
 }
 
 static int cuMemFree(device_address address)
 {
 	context_handle context;
-	int result = standin_enter_context("cuMemFree", &context);
+	int result = standin_enter_unsafe("cuMemFree", &context);
 
 	if (!result)
 		result = standin_synchronize(context); /* as the real one does */
@@ -290,20 +297,31 @@ static int cuMemFree(device_address address)
 static int cuMemAllocAsync(device_address *address, size_t bytes, stream_handle stream)
 {
 	context_handle context;
-	const int result = standin_enter_context("cuMemAllocAsync", &context);
+	int result = standin_enter_context("cuMemAllocAsync", &context);
 
-	(void)stream;
-	return result ? result : allocate(address, bytes);
+	if (!result)
+		result = standin_check_stream("cuMemAllocAsync", context, stream);
+	return result ? result : allocate(address, bytes, POOLED);
 }
-
-int standin_submit_free(stream_handle stream, device_address address, int (*free_now)(device_address));
 
 static int cuMemFreeAsync(device_address address, stream_handle stream)
 {
 	context_handle context;
 	const int result = standin_enter_context("cuMemFreeAsync", &context);
+	struct piece *piece;
 
-	return result ? result : standin_submit_free(stream, address, give_back);
+	if (result)
+		return result;
+	pthread_mutex_lock(&standin_mutex);
+	piece = find(allocated, (const void *)(uintptr_t)address);
+	if (piece && !(piece->flags & POOLED))
+		piece = NULL;
+	pthread_mutex_unlock(&standin_mutex);
+	if (!piece) {
+		standin_violation("memory freed in stream order that was not allocated so");
+		return INVALID_VALUE;
+	}
+	return standin_submit_free(context, stream, address, give_back);
 }
 
 /* ---- by name ---- */

@@ -33,7 +33,8 @@ struct CUstream_st {
 	struct job **end;
 	bool busy;
 	bool quit;
-	bool capturing;
+	bool ended;
+	struct capture capture;
 };
 
 struct CUevent_st {
@@ -189,13 +190,15 @@ static void wait_until_idle(struct CUstream_st *stream)
 
 /* ---- streams ---- */
 
-static struct CUstream_st *new_stream(context_handle context)
+static struct CUstream_st *new_stream(context_handle context, bool blocking)
 {
 	struct CUstream_st *stream = calloc(1, sizeof *stream);
 
 	if (!stream)
 		return NULL;
 	stream->context = context;
+	stream->capture.context = context;
+	stream->capture.blocking = blocking;
 	stream->end = &stream->first;
 	pthread_mutex_init(&stream->mutex, NULL);
 	pthread_cond_init(&stream->changed, NULL);
@@ -220,6 +223,9 @@ static void end_stream(struct CUstream_st *stream)
 	pthread_cond_broadcast(&stream->changed);
 	pthread_mutex_unlock(&stream->mutex);
 	pthread_join(stream->thread, NULL);
+	if (standin_is_captured(&stream->capture))
+		(void)standin_capture_end(&stream->capture);
+	__atomic_store_n(&stream->ended, true, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&standin_mutex);
 	stream->next_ended = ended;
 	ended = stream;
@@ -256,8 +262,11 @@ void standin_end_streams(context_handle context)
 
 int standin_synchronize(context_handle context)
 {
+	const int result = standin_refuse_waiting(context);
 	struct CUstream_st *stream;
 
+	if (result)
+		return result;
 	pthread_mutex_lock(&standin_mutex);
 	stream = context->streams;
 	pthread_mutex_unlock(&standin_mutex);
@@ -276,8 +285,22 @@ static struct CUstream_st *stream_of(context_handle context, stream_handle handl
 	if ((uintptr_t)handle > 2)
 		return handle;
 	if (!context->legacy)
-		context->legacy = new_stream(context);
+		context->legacy = new_stream(context, false);
 	return context->legacy;
+}
+
+static int find_stream(const char *name, context_handle context, stream_handle handle, struct CUstream_st **ret_stream)
+{
+	struct CUstream_st *stream = stream_of(context, handle);
+
+	if (!stream)
+		return OUT_OF_MEMORY;
+	if (__atomic_load_n(&stream->ended, __ATOMIC_RELAXED)) {
+		standin_violation("%s with a stream that was destroyed", name);
+		return INVALID_HANDLE;
+	}
+	*ret_stream = stream;
+	return OK;
 }
 
 static int enter(const char *name, stream_handle handle, struct CUstream_st **ret_stream)
@@ -285,32 +308,45 @@ static int enter(const char *name, stream_handle handle, struct CUstream_st **re
 	context_handle context;
 	const int result = standin_enter_context(name, &context);
 
-	if (result)
-		return result;
-	*ret_stream = stream_of(context, handle);
-	return *ret_stream ? OK : OUT_OF_MEMORY;
+	return result ? result : find_stream(name, context, handle, ret_stream);
 }
 
-/* The same to give it work: which a stream of another context does not take. */
-static int enter_to_submit(const char *name, stream_handle handle, struct CUstream_st **ret_stream)
+/* Whether a stream takes work: one of another context does not, nor one that is captured, or waits for such a one. */
+static int find_to_submit(
+	const char *name, context_handle context, stream_handle handle, struct CUstream_st **ret_stream)
 {
-	context_handle context;
-	int result = standin_enter_context(name, &context);
+	const int result = find_stream(name, context, handle, ret_stream);
 
 	if (result)
 		return result;
-	*ret_stream = stream_of(context, handle);
-	if (!*ret_stream)
-		return OUT_OF_MEMORY;
 	if ((*ret_stream)->context != context) {
 		standin_violation("%s with a stream of another context", name);
 		return INVALID_CONTEXT;
 	}
-	if ((*ret_stream)->capturing) {
+	if (standin_is_captured(&(*ret_stream)->capture)) {
 		standin_violation("%s with a stream that is captured", name);
-		return 900;
+		return CAPTURE_UNSUPPORTED;
+	}
+	if (*ret_stream == context->legacy && standin_blocks_legacy(context)) {
+		standin_violation("%s with the legacy stream while one that it waits for is captured", name);
+		return CAPTURE_IMPLICIT;
 	}
 	return OK;
+}
+
+static int enter_to_submit(const char *name, stream_handle handle, struct CUstream_st **ret_stream)
+{
+	context_handle context;
+	const int result = standin_enter_context(name, &context);
+
+	return result ? result : find_to_submit(name, context, handle, ret_stream);
+}
+
+int standin_check_stream(const char *name, context_handle context, stream_handle handle)
+{
+	struct CUstream_st *stream;
+
+	return find_to_submit(name, context, handle, &stream);
 }
 
 static int cuStreamCreate(stream_handle *stream, unsigned flags)
@@ -318,10 +354,9 @@ static int cuStreamCreate(stream_handle *stream, unsigned flags)
 	context_handle context;
 	const int result = standin_enter_context("cuStreamCreate", &context);
 
-	(void)flags;
 	if (result)
 		return result;
-	*stream = new_stream(context);
+	*stream = new_stream(context, !(flags & 1));
 	return *stream ? OK : OUT_OF_MEMORY;
 }
 
@@ -346,14 +381,23 @@ static int cuStreamGetCtx(stream_handle handle, context_handle *context)
 	return result;
 }
 
+/* Refuses a stream of another context, as some drivers may. */
 static int cuStreamIsCapturing(stream_handle handle, int *status)
 {
+	context_handle context;
 	struct CUstream_st *stream;
-	const int result = enter("cuStreamIsCapturing", handle, &stream);
+	int result = standin_enter_context("cuStreamIsCapturing", &context);
 
 	if (!result)
-		*status = stream->capturing;
-	return result;
+		result = find_stream("cuStreamIsCapturing", context, handle, &stream);
+	if (result)
+		return result;
+	if (stream->context != context)
+		return INVALID_HANDLE;
+	if (stream == context->legacy && standin_blocks_legacy(context))
+		return CAPTURE_IMPLICIT;
+	*status = standin_is_captured(&stream->capture);
+	return OK;
 }
 
 static int cuStreamBeginCapture(stream_handle handle, int mode)
@@ -361,10 +405,12 @@ static int cuStreamBeginCapture(stream_handle handle, int mode)
 	struct CUstream_st *stream;
 	const int result = enter("cuStreamBeginCapture", handle, &stream);
 
-	(void)mode;
-	if (!result)
-		stream->capturing = true;
-	return result;
+	if (result)
+		return result;
+	if (stream == stream->context->legacy)
+		return CAPTURE_UNSUPPORTED;
+	standin_capture_begin(&stream->capture, mode);
+	return OK;
 }
 
 static int cuStreamEndCapture(stream_handle handle, void **graph)
@@ -372,17 +418,14 @@ static int cuStreamEndCapture(stream_handle handle, void **graph)
 	struct CUstream_st *stream;
 	const int result = enter("cuStreamEndCapture", handle, &stream);
 
-	if (!result) {
-		stream->capturing = false;
-		*graph = NULL;
-	}
-	return result;
+	*graph = NULL;
+	return result ? result : standin_capture_end(&stream->capture);
 }
 
 static int cuStreamSynchronize(stream_handle handle)
 {
 	struct CUstream_st *stream;
-	const int result = enter("cuStreamSynchronize", handle, &stream);
+	const int result = enter_to_submit("cuStreamSynchronize", handle, &stream);
 
 	if (result)
 		return result;
@@ -426,7 +469,7 @@ static int cuMemcpyHtoDAsync(device_address to, const void *from, size_t bytes, 
 static int cuMemcpyDtoH(void *to, device_address from, size_t bytes)
 {
 	context_handle context;
-	int result = standin_enter_context("cuMemcpyDtoH", &context);
+	int result = standin_enter_unsafe("cuMemcpyDtoH", &context);
 	const void *host;
 
 	if (result)
@@ -465,18 +508,13 @@ static int cuLaunchHostFunc(stream_handle handle, void (*call)(void *argument), 
 	return result ? result : submit(stream, (struct job){.kind = JOB_CALL, .call = call, .argument = argument});
 }
 
-int standin_submit_free(stream_handle stream, device_address address, int (*free_now)(device_address));
-
-int standin_submit_free(stream_handle handle, device_address address, int (*free_now)(device_address))
+int standin_submit_free(
+	context_handle context, stream_handle handle, device_address address, int (*free_now)(device_address))
 {
-	context_handle context;
 	struct CUstream_st *stream;
-	const int result = standin_enter_context("cuMemFreeAsync", &context);
+	const int result = find_to_submit("cuMemFreeAsync", context, handle, &stream);
 
-	if (result)
-		return result;
-	stream = stream_of(context, handle);
-	return submit(stream, (struct job){.kind = JOB_FREE, .to = address, .free_now = free_now});
+	return result ? result : submit(stream, (struct job){.kind = JOB_FREE, .to = address, .free_now = free_now});
 }
 
 /* ---- events ---- */
@@ -531,7 +569,7 @@ static int cuStreamWaitEvent(stream_handle handle, event_handle event, unsigned 
 static int cuEventQuery(event_handle event)
 {
 	context_handle context;
-	int result = standin_enter_context("cuEventQuery", &context);
+	int result = standin_enter_unsafe("cuEventQuery", &context);
 
 	if (result)
 		return result;
