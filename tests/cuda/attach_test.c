@@ -234,6 +234,7 @@ static void every_call_of_attach_may_fail(void)
 		{"cuCtxGetCurrent", 999, -EIO, false},
 		{"cuDeviceGet", 101, -ENODEV, false},
 		{"cuDevicePrimaryCtxRetain", 2, -ENOMEM, false},
+		{"cuDevicePrimaryCtxRetain", 46, -ENODEV, false}, /* another process has it to itself */
 		{"cuCtxGetDevice", 201, -EINVAL, true},
 		{"cuDeviceGetName", 999, -EIO, false},
 		{"cuDeviceGetAttribute", 999, -EIO, false},
@@ -258,6 +259,18 @@ static void every_call_of_attach_may_fail(void)
 }
 
 /* ---- fork ---- */
+
+/* Drivers may tell by whatever call comes first. */
+static void a_driver_of_the_parents_is_told_from_one_too_old(void)
+{
+	struct sluice_consumer *consumer = join_consumer(CONSUMER(.channel = CHANNEL()));
+
+	standin()->fail("cuGetProcAddress", 0, 3);
+	check_result(-ECHILD, sluice_cuda_attach(consumer, NULL));
+	check(strstr(status_of(consumer).reason, "fork") != NULL);
+	check_receives(consumer);
+	check_result(0, sluice_consumer_close(consumer));
+}
 
 static void a_child_of_a_fork_is_told(void)
 {
@@ -474,6 +487,7 @@ static const struct check_case cases[] = {
 	STANDIN(a_driver_that_is_too_old),
 	STANDIN(no_device),
 	STANDIN(every_call_of_attach_may_fail),
+	STANDIN(a_driver_of_the_parents_is_told_from_one_too_old),
 	CASE(a_child_of_a_fork_is_told),
 	CASE(a_child_never_frees_the_buffer_of_a_consumer_long_closed),
 	CASE(a_buffer_outlives_its_consumer),

@@ -194,6 +194,14 @@ stream_handle device_stream(void)
 	return stream;
 }
 
+stream_handle device_blocking_stream(void)
+{
+	stream_handle stream;
+
+	check_equal(0, driver.StreamCreate(&stream, 0));
+	return stream;
+}
+
 void device_end_stream(stream_handle stream)
 {
 	check_equal(0, driver.StreamDestroy(stream));
@@ -207,6 +215,18 @@ void device_synchronize(stream_handle stream)
 void device_begin_capture(stream_handle stream)
 {
 	check_equal(0, driver.StreamBeginCapture(stream, 2)); /* relaxed: other threads and streams go on */
+}
+
+void device_begin_strict_capture(stream_handle stream)
+{
+	check_equal(0, driver.StreamBeginCapture(stream, 0));
+}
+
+void device_end_spoilt_capture(stream_handle stream)
+{
+	void *graph;
+
+	check(driver.StreamEndCapture(stream, &graph) != 0);
 }
 
 void device_end_capture(stream_handle stream)

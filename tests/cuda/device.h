@@ -41,10 +41,16 @@ int device_count(void);
 
 /* In the current context. */
 stream_handle device_stream(void);
+/* One that the legacy default stream waits for. */
+stream_handle device_blocking_stream(void);
 void device_end_stream(stream_handle stream);
 void device_synchronize(stream_handle stream);
 void device_begin_capture(stream_handle stream);
+/* The same as torch does it: no thread may do what would spoil it. */
+void device_begin_strict_capture(stream_handle stream);
 void device_end_capture(stream_handle stream);
+/* Of a capture that was spoilt. */
+void device_end_spoilt_capture(stream_handle stream);
 uintptr_t device_allocate(size_t bytes);
 void device_free(uintptr_t address);
 void device_read(void *to, uintptr_t from, size_t bytes);
