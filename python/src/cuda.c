@@ -29,7 +29,7 @@ static const char *advice_for(int error, const struct sluice_cuda_status *status
 	case EINVAL:
 		return "streams have to be of the device and context that cuda() was called for";
 	case EBUSY:
-		return "upload and release outside of the capture";
+		return "upload, release and detach outside of the capture";
 	case ENOMEM:
 		return "the device is out of memory: let go of what was uploaded, or call torch.cuda.empty_cache()";
 	case EIO:
@@ -198,12 +198,12 @@ PyObject *cuda_enable(PyObject *self, PyObject *arguments, PyObject *keywords)
 	return enabled(handle, options.flags) == 0 ? cuda_get_status(self, NULL) : NULL;
 }
 
-/* Returns 0 or -EIO, and what waited for the device has gone. */
+/* Returns 0 or -EIO, and what waited for the device has gone; or -EBUSY, and nothing has. */
 static int detach_now(struct handle *handle)
 {
 	int error = change(handle, detach, (struct change){handle->open, NULL});
-	handle->cuda->failed = error != 0;
-	handle->cuda->state = CUDA_OFF;
+	handle->cuda->failed = error == -EIO;
+	handle->cuda->state = error == -EBUSY ? CUDA_ON : CUDA_OFF;
 	cuda_retry(handle);
 	return error;
 }

@@ -102,7 +102,8 @@ void cuda_end_side(struct handle *handle);
 	"Waits, without the GIL, until the device has done all that it was given, releases what waited for that and "  \
 	"unpins the lanes. Messages that are held stay held. Closing does so by itself.\n\n"                           \
 	"CudaError: not enabled, or the device failed (EIO): then messages whose release it never came to go to "      \
-	"another consumer. Busy while an upload is under way in another thread."
+	"another consumer; or a stream of the context is being captured into a graph (EBUSY), which this spoils: then "  \
+	"nothing is detached. Busy while an upload is under way in another thread."
 #define CUDA_STATUS_DOC "CudaStatus: what is pinned, what was copied and released, and why not if not. Any thread."
 
 /* ---- cuda_release.c ---- */
@@ -141,6 +142,7 @@ Py_ssize_t cuda_parked_count(const struct handle *handle);
  * Counted under the interpreter's lock.
  */
 struct cuda_memory {
+	struct cuda_memory *next; /* of what cannot be freed now */
 	Py_ssize_t references;
 	struct sluice_cuda_buffer *buffer; /* NULL if there are no bytes */
 	struct hold *hold;                 /* in place; or NULL */
@@ -157,6 +159,8 @@ struct cuda_memory *cuda_memory_new(struct handle *handle, uint64_t bytes, cuda_
 struct cuda_memory *cuda_memory_in_place(struct hold *hold);
 /* Lets go of a reference. May run Python code; an exception that is set stays. */
 void cuda_memory_drop(struct cuda_memory *memory);
+/* Frees what could not be freed while a stream was captured. No Python code runs. */
+void cuda_memory_retry(void);
 
 /* What is to be a CudaTensor: a tensor of a message, which is at `address` on the device. NULL with an exception. */
 PyObject *cuda_tensor_new(

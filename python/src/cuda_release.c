@@ -107,6 +107,7 @@ static int try_again(struct handle *handle, const struct cuda_parked *parked)
 void cuda_retry(struct handle *handle)
 {
 	struct cuda_parked **link = &handle->cuda->parked;
+	cuda_memory_retry();
 	while (*link != NULL) {
 		struct cuda_parked *parked = *link;
 		int error = try_again(handle, parked);

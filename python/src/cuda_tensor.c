@@ -27,6 +27,93 @@ static struct cuda_memory *new_memory(struct handle *handle)
 	return memory;
 }
 
+/*
+ * Makes a stream wait for all others that may use the memory, and frees behind it. Returns 0 or a negative errno; the buffer is
+ * gone unless that is -EBUSY.
+ */
+static int free_behind(const struct cuda_memory *memory, cuda_stream stream, bool with_lock)
+{
+	const struct cuda_streams *known = memory->streams;
+	int error = 0;
+	for (uint32_t i = 0; i < known->count; i++) {
+		if (known->streams[i] == cuda_stream_canonical(stream))
+			continue;
+		error = sluice_cuda_buffer_follow(memory->buffer, known->streams[i], stream);
+		if (error == -EBUSY)
+			return error;
+		if (error != 0) { /* of no use any more: behind such a one the device is waited for */
+			stream = known->streams[i];
+			break;
+		}
+	}
+	if (memory->pools || with_lock)
+		return sluice_cuda_buffer_destroy(memory->buffer, stream);
+	Py_BEGIN_ALLOW_THREADS error = sluice_cuda_buffer_destroy(memory->buffer, stream);
+	Py_END_ALLOW_THREADS return error;
+}
+
+static cuda_stream last_stream(const struct cuda_memory *memory)
+{
+	return memory->streams->streams[memory->streams->count - 1];
+}
+
+/* Behind torch's current stream, which may use the memory too, or else behind the last one that is known to. */
+static int free_buffer(struct cuda_memory *memory)
+{
+	PyObject *type, *value, *traceback;
+	cuda_stream current;
+	PyErr_Fetch(&type, &value, &traceback);
+	bool found = cuda_stream_of_torch(memory->device, &current);
+	int error = found ? free_behind(memory, current, false) : -EBUSY;
+	if (error == -EBUSY)
+		error = free_behind(memory, last_stream(memory), false);
+	if (error == -EBUSY && found && cuda_streams_add(&memory->streams, current) != 0)
+		PyErr_Clear();
+	PyErr_Restore(type, value, traceback);
+	return error;
+}
+
+static void end_memory(struct cuda_memory *memory)
+{
+	PyMem_Free(memory->streams);
+	PyMem_Free(memory);
+}
+
+/* What could not be freed because streams that use it were being captured into a graph. */
+static struct cuda_memory *stranded;
+
+void cuda_memory_retry(void)
+{
+	struct cuda_memory **link = &stranded;
+	while (*link != NULL) {
+		struct cuda_memory *memory = *link;
+		if (free_behind(memory, last_stream(memory), true) == -EBUSY) {
+			link = &memory->next;
+			continue;
+		}
+		*link = memory->next;
+		end_memory(memory);
+	}
+}
+
+void cuda_memory_drop(struct cuda_memory *memory)
+{
+	if (--memory->references > 0)
+		return;
+	if (memory->hold != NULL) {
+		hold_export_ended(memory->hold);
+		Py_DECREF(memory->hold);
+	}
+	/* In a child the buffer is the parent's. An error has nobody to hear of it: the buffer is gone. */
+	if (memory->buffer != NULL && memory->owner == (int)getpid() && free_buffer(memory) == -EBUSY) {
+		memory->next = stranded;
+		stranded = memory;
+		return;
+	}
+	end_memory(memory);
+	cuda_memory_retry();
+}
+
 struct cuda_memory *cuda_memory_new(struct handle *handle, uint64_t bytes, cuda_stream stream)
 {
 	struct cuda_memory *memory = new_memory(handle);
@@ -57,54 +144,6 @@ struct cuda_memory *cuda_memory_in_place(struct hold *hold)
 	Py_INCREF(hold);
 	memory->hold = hold;
 	return memory;
-}
-
-/*
- * Behind which stream to free: one that waits for all that may use the memory. One that cannot be had, because it is
- * captured, say, is as good an answer: then the device is waited for.
- */
-static cuda_stream last_stream(const struct cuda_memory *memory)
-{
-	const struct cuda_streams *known = memory->streams;
-	cuda_stream stream;
-	if (!cuda_stream_of_torch(memory->device, &stream))
-		stream = known != NULL ? known->streams[known->count - 1] : NULL;
-	for (uint32_t i = 0; known != NULL && i < known->count; i++)
-		if (known->streams[i] != cuda_stream_canonical(stream) &&
-			sluice_cuda_buffer_follow(memory->buffer, known->streams[i], stream) != 0)
-			return known->streams[i];
-	return stream;
-}
-
-static void free_buffer(const struct cuda_memory *memory)
-{
-	if (memory->owner != (int)getpid())
-		return; /* the parent's */
-	PyObject *type, *value, *traceback;
-	PyErr_Fetch(&type, &value, &traceback);
-	cuda_stream stream = last_stream(memory);
-	/* An error has nobody to hear of it: the memory is gone in any case. */
-	if (memory->pools) {
-		(void)sluice_cuda_buffer_destroy(memory->buffer, stream);
-	} else {
-		Py_BEGIN_ALLOW_THREADS(void) sluice_cuda_buffer_destroy(memory->buffer, stream);
-		Py_END_ALLOW_THREADS
-	}
-	PyErr_Restore(type, value, traceback);
-}
-
-void cuda_memory_drop(struct cuda_memory *memory)
-{
-	if (--memory->references > 0)
-		return;
-	if (memory->buffer != NULL)
-		free_buffer(memory);
-	if (memory->hold != NULL) {
-		hold_export_ended(memory->hold);
-		Py_DECREF(memory->hold);
-	}
-	PyMem_Free(memory->streams);
-	PyMem_Free(memory);
 }
 
 static void end_capsule(void *owner)

@@ -2,6 +2,7 @@
 """CUDA: who waits for whom, and what a message waits for."""
 
 import ctypes
+import errno
 import sys
 import threading
 import types
@@ -113,15 +114,64 @@ def test_device_memory_is_freed_behind_those_who_use_it(cuda_pair, driver, strea
         driver.cuStreamDestroy(each)
 
 
-def test_device_memory_goes_though_its_stream_is_captured(cuda_pair, driver, stream, fake_torch):
+def test_device_memory_stays_while_its_stream_is_captured(cuda_pair, driver, stream, fake_torch):
+    """Its end does not spoil the capture, as waiting for the device would."""
     send(cuda_pair[0], 1)
+    m = cuda_pair[1].receive()
+    for current in (stream, 0):
+        t = m["x"].to_cuda(stream)
+        fake_torch.use(current)
+        driver.capture(stream)
+        del t
+        assert driver.counts().allocations == 1
+        driver.end_capture(stream)
+        fake_torch.use(0)
+        with pytest.raises(sluice.Empty):
+            cuda_pair[1].receive(timeout=0)  # which tries again
+        driver.cuStreamSynchronize(current)
+        assert driver.counts().allocations == 0
+
+
+def test_device_memory_goes_behind_its_own_streams_while_torchs_is_captured(cuda_pair, driver, stream, fake_torch):
+    """Behind both of its own, though the capture is of a third."""
+    send(cuda_pair[0], 1)
+    second, captured = driver.stream(), driver.stream()
     t = cuda_pair[1].receive()["x"].to_cuda(stream)
-    fake_torch.use(stream)
-    driver.capture(stream)
+    capsule = Capsule(t.__dlpack__(stream=second))
+    gate = driver.hold(stream)
+    other_gate = driver.hold(second)
+    fake_torch.use(captured)
+    driver.capture(captured)
     del t
+    capsule.delete()
+    gate.open()
+    driver.cuStreamSynchronize(stream)
+    assert driver.counts().allocations == 1
+    other_gate.open()
+    driver.cuStreamSynchronize(second)
+    driver.cuStreamSynchronize(stream)
     assert driver.counts().allocations == 0
-    driver.end_capture(stream)
+    driver.end_capture(captured)
     fake_torch.use(0)
+    driver.cuStreamDestroy(second)
+    driver.cuStreamDestroy(captured)
+
+
+def test_detaching_waits_for_the_end_of_a_capture(cuda_pair, driver, stream):
+    out, inp = cuda_pair
+    send(out, 1)
+    t = inp.receive()["x"].to_cuda()
+    captured = driver.stream()
+    driver.capture(captured)
+    with pytest.raises(sluice.CudaError, match="capture") as caught:
+        inp.cuda_detach()
+    assert caught.value.errno == errno.EBUSY and inp.cuda_status.attached
+    with pytest.raises(AssertionError):  # spoilt
+        driver.end_capture(captured)
+    driver.cuStreamDestroy(captured)
+    del t
+    inp.cuda_detach()
+    assert not inp.cuda_status.attached and inp.held == 0
 
 
 def test_without_memory_pools(driver, stream):
