@@ -66,15 +66,22 @@ static void find_addresses(const struct cuda_driver *driver, struct cuda_pin *pi
 	}
 }
 
+/* What is mapped is. Not all drivers register less. */
+static uint64_t whole_pages(uint64_t bytes)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	return (bytes + page - 1) / page * page;
+}
+
 static struct cuda_pin *new_pin(const struct consumer_lane *lane)
 {
 	const struct segment *data = &lane->objects.data;
-	uint64_t chunks = (data->mapped_bytes + cuda_chunk_bytes - 1) / cuda_chunk_bytes;
+	uint64_t chunks = (whole_pages(data->mapped_bytes) + cuda_chunk_bytes - 1) / cuda_chunk_bytes;
 	struct cuda_pin *pin = calloc(1, sizeof *pin + chunks * sizeof pin->addresses[0]);
 	if (pin == NULL)
 		return NULL;
 	pin->base = data->base;
-	pin->bytes = data->mapped_bytes;
+	pin->bytes = whole_pages(data->mapped_bytes);
 	pin->chunk_bytes = cuda_chunk_bytes;
 	pin->chunks = (uint32_t)chunks;
 	return pin;

@@ -102,7 +102,8 @@ void cuda_end_side(struct handle *handle);
 	"Waits, without the GIL, until the device has done all that it was given, releases what waited for that and "  \
 	"unpins the lanes. Messages that are held stay held. Closing does so by itself.\n\n"                           \
 	"CudaError: not enabled, or the device failed (EIO): then messages whose release it never came to go to "      \
-	"another consumer; or a stream of the context is being captured into a graph (EBUSY), which this spoils: then "  \
+	"another consumer; or a stream of the context is being captured into a graph (EBUSY), which this spoils: "     \
+	"then "                                                                                                        \
 	"nothing is detached. Busy while an upload is under way in another thread."
 #define CUDA_STATUS_DOC "CudaStatus: what is pinned, what was copied and released, and why not if not. Any thread."
 
