@@ -91,7 +91,7 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_attach(
  * back instead and reach another consumer (of a broadcast: they are released). Afterwards the consumer may be attached
  * anew.
  * A stream of the context must not be captured into a graph meanwhile, because the driver then refuses to wait, and
- * spoils the capture. (Closing the consumer waits for what was released, and no more.)
+ * spoils the capture. Closing the consumer then waits for what was released, and no more: other uploads must be done.
  * Returns 0, -ENOTCONN, -EIO (all is detached nevertheless), -EBUSY (a capture; nothing is).
  */
 SLUICE_API int sluice_cuda_detach(struct sluice_consumer *consumer);

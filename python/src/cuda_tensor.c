@@ -156,40 +156,24 @@ static void end_capsule(void *owner)
 struct cuda_tensor {
 	PyObject_HEAD PyObject *weakrefs;
 	struct cuda_memory *memory;
-	const struct dtype *dtype;
 	uintptr_t address;
-	Py_ssize_t bytes;
-	int ndim;
-	bool readonly;
-	Py_ssize_t shape[SLUICE_MAX_DIMENSIONS];
-	Py_ssize_t strides[SLUICE_MAX_DIMENSIONS]; /* bytes */
+	struct array array;
 };
 
 PyObject *cuda_tensor_new(
 	struct cuda_memory *memory, const struct sluice_tensor *description, uintptr_t address, bool readonly)
 {
-	const struct dtype *dtype = dtype_of_code(description->dtype);
-	if (dtype == NULL)
-		return PyErr_Format(PyExc_TypeError, "tensor %s has the unknown element type %#x", description->name,
-			(unsigned)description->dtype);
 	struct cuda_tensor *tensor = PyObject_New(struct cuda_tensor, cuda_tensor_type);
 	if (tensor == NULL)
 		return NULL;
 	memory->references++;
 	tensor->weakrefs = NULL;
 	tensor->memory = memory;
-	tensor->dtype = dtype;
-	tensor->bytes = (Py_ssize_t)description->bytes;
-	tensor->address = tensor->bytes > 0 ? address : 0;
-	tensor->ndim = (int)description->ndim;
-	tensor->readonly = readonly;
-	Py_ssize_t stride = dtype->bytes;
-	for (int k = tensor->ndim - 1; k >= 0; k--) {
-		tensor->shape[k] = (Py_ssize_t)description->shape[k];
-		tensor->strides[k] = stride;
-		stride *= tensor->shape[k];
-	}
-	return (PyObject *)tensor;
+	tensor->address = description->bytes > 0 ? address : 0;
+	if (array_init(&tensor->array, description, readonly) == 0)
+		return (PyObject *)tensor;
+	Py_DECREF(tensor);
+	return NULL;
 }
 
 static void dealloc(PyObject *self)
@@ -263,11 +247,8 @@ static PyObject *dlpack(PyObject *self, PyObject *const *arguments, Py_ssize_t c
 	struct dlpack_source source = {
 		.data = (void *)tensor->address, /* NOLINT(performance-no-int-to-ptr): DLPack has the device's so */
 		.device = {DLPACK_CUDA, memory->device},
-		.dtype = tensor->dtype,
-		.ndim = tensor->ndim,
-		.shape = tensor->shape,
-		.strides = tensor->strides,
-		.flags = tensor->readonly ? DLPACK_READ_ONLY : 0,
+		.array = &tensor->array,
+		.flags = tensor->array.readonly ? DLPACK_READ_ONLY : 0,
 		.owner = memory,
 		.end = end_capsule,
 	};
@@ -285,70 +266,6 @@ static PyObject *dlpack_device(PyObject *self, PyObject *unused)
 }
 
 /* ---- attributes ---- */
-
-static PyObject *tuple_of(const Py_ssize_t *numbers, int count)
-{
-	PyObject *tuple = PyTuple_New(count);
-	for (int k = 0; tuple != NULL && k < count; k++) {
-		PyObject *number = PyLong_FromSsize_t(numbers[k]);
-		if (number == NULL)
-			Py_CLEAR(tuple);
-		else
-			PyTuple_SET_ITEM(tuple, k, number);
-	}
-	return tuple;
-}
-
-static PyObject *get_shape(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
-	return tuple_of(tensor->shape, tensor->ndim);
-}
-
-static PyObject *get_strides(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
-	return tuple_of(tensor->strides, tensor->ndim);
-}
-
-static PyObject *get_dtype_name(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyUnicode_FromString(((struct cuda_tensor *)self)->dtype->name);
-}
-
-static PyObject *get_ndim(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromLong(((struct cuda_tensor *)self)->ndim);
-}
-
-static PyObject *get_nbytes(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromSsize_t(((struct cuda_tensor *)self)->bytes);
-}
-
-static PyObject *get_size(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
-	return PyLong_FromSsize_t(tensor->bytes / (Py_ssize_t)tensor->dtype->bytes);
-}
-
-static PyObject *get_itemsize(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromUnsignedLong(((struct cuda_tensor *)self)->dtype->bytes);
-}
-
-static PyObject *get_readonly(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyBool_FromLong(((struct cuda_tensor *)self)->readonly);
-}
 
 static PyObject *get_device(PyObject *self, void *unused)
 {
@@ -368,10 +285,11 @@ static PyObject *get_interface(PyObject *self, void *unused)
 	(void)unused;
 	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
 	const struct cuda_memory *memory = tensor->memory;
-	if (tensor->dtype->short_name == NULL)
+	if (tensor->array.dtype->short_name == NULL)
 		return PyErr_Format(PyExc_AttributeError,
-			"%s has no type string in the CUDA array interface: take it by DLPack", tensor->dtype->name);
-	PyObject *shape = get_shape(self, NULL);
+			"%s has no type string in the CUDA array interface: take it by DLPack",
+			tensor->array.dtype->name);
+	PyObject *shape = array_shape(&tensor->array);
 	PyObject *stream = memory->buffer == NULL   ? new_reference(Py_None)
 			   : memory->upload == NULL ? PyLong_FromLong(1)
 						    : PyLong_FromVoidPtr(memory->upload);
@@ -381,31 +299,28 @@ static PyObject *get_interface(PyObject *self, void *unused)
 		return NULL;
 	}
 	char type[8];
-	snprintf(type, sizeof type, "%c%s", tensor->dtype->bytes == 1 ? '|' : '<', tensor->dtype->short_name);
+	snprintf(type, sizeof type, "%c%s", tensor->array.dtype->bytes == 1 ? '|' : '<',
+		tensor->array.dtype->short_name);
 	return Py_BuildValue("{s:N,s:s,s:(KO),s:O,s:i,s:N}", "shape", shape, "typestr", type, "data",
-		(unsigned long long)tensor->address, tensor->readonly ? Py_True : Py_False, "strides", Py_None,
+		(unsigned long long)tensor->address, tensor->array.readonly ? Py_True : Py_False, "strides", Py_None,
 		"version", 3, "stream", stream);
 }
 
 static PyObject *repr(PyObject *self)
 {
 	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
-	PyObject *shape = get_shape(self, NULL);
+	PyObject *shape = array_shape(&tensor->array);
 	if (shape == NULL)
 		return NULL;
-	PyObject *text = PyUnicode_FromFormat("<sluice.CudaTensor %s %R on device %d%s>", tensor->dtype->name, shape,
-		tensor->memory->device, tensor->memory->hold != NULL ? ", in place" : "");
+	PyObject *text = PyUnicode_FromFormat("<sluice.CudaTensor %s %R on device %d%s>", tensor->array.dtype->name,
+		shape, tensor->memory->device, tensor->memory->hold != NULL ? ", in place" : "");
 	Py_DECREF(shape);
 	return text;
 }
 
 static Py_ssize_t length(PyObject *self)
 {
-	const struct cuda_tensor *tensor = (struct cuda_tensor *)self;
-	if (tensor->ndim > 0)
-		return tensor->shape[0];
-	PyErr_SetString(PyExc_TypeError, "len() of unsized object");
-	return -1;
+	return array_length(&((struct cuda_tensor *)self)->array);
 }
 
 static PyMemberDef members[] = {
@@ -424,14 +339,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef attributes[] = {
-	{"shape", get_shape, NULL, "Elements in each dimension.", NULL},
-	{"strides", get_strides, NULL, "Bytes from one element to the next, in each dimension; row-major.", NULL},
-	{"dtype_name", get_dtype_name, NULL, "Name of the element type.", NULL},
-	{"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
-	{"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
-	{"size", get_size, NULL, "Number of elements.", NULL},
-	{"itemsize", get_itemsize, NULL, "Bytes of an element.", NULL},
-	{"readonly", get_readonly, NULL, "True in place, False of an upload.", NULL},
+	ARRAY_ATTRIBUTES(struct cuda_tensor),
+	ARRAY_ATTRIBUTE(struct cuda_tensor, readonly, "True in place, False of an upload."),
 	{"device", get_device, NULL, "Ordinal of the device.", NULL},
 	{"pointer", get_pointer, NULL, "Address on the device; 0 without elements.", NULL},
 	{"__cuda_array_interface__", get_interface, NULL,

@@ -90,7 +90,7 @@ static uint32_t index_of(const struct tensor *tensor)
 	uint32_t index = 0;
 	while (index + 1 < sluice_tensor_count(message) &&
 		!(sluice_tensor(message, index)->data == tensor->data &&
-			(Py_ssize_t)sluice_tensor(message, index)->bytes == tensor->bytes))
+			(Py_ssize_t)sluice_tensor(message, index)->bytes == tensor->array.bytes))
 		index++;
 	return index;
 }
@@ -100,13 +100,13 @@ static struct sluice_tensor description_of(const struct tensor *tensor)
 {
 	struct sluice_tensor description = {
 		.name = "",
-		.dtype = tensor->dtype->code,
-		.ndim = (uint32_t)tensor->ndim,
+		.dtype = tensor->array.dtype->code,
+		.ndim = (uint32_t)tensor->array.ndim,
 		.data = tensor->data,
-		.bytes = (uint64_t)tensor->bytes,
+		.bytes = (uint64_t)tensor->array.bytes,
 	};
-	for (int k = 0; k < tensor->ndim; k++)
-		description.shape[k] = tensor->shape[k];
+	for (int k = 0; k < tensor->array.ndim; k++)
+		description.shape[k] = tensor->array.shape[k];
 	return description;
 }
 
@@ -115,7 +115,8 @@ PyObject *cuda_upload_tensor(PyObject *self, PyObject *const *arguments, Py_ssiz
 	struct tensor *tensor = (struct tensor *)self;
 	struct hold *hold = tensor->hold;
 	PyObject *stream;
-	struct upload upload = {.handle = hold->handle, .holds = &hold, .count = 1, .bytes = (uint64_t)tensor->bytes};
+	struct upload upload = {
+		.handle = hold->handle, .holds = &hold, .count = 1, .bytes = (uint64_t)tensor->array.bytes};
 	if (cuda_parse_stream_argument("to_cuda", arguments, count, names, &stream) != 0 || check_hold(hold) != 0 ||
 		cuda_stream_parse(stream, hold->handle->cuda->device, &upload.stream) != 0 ||
 		check_hold(hold) != 0) /* again, for torch was asked */

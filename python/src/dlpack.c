@@ -60,19 +60,20 @@ static void destroy_versioned(PyObject *capsule)
 
 static void describe(const struct dlpack_source *source, struct export *export, struct dlpack_tensor *ret_tensor)
 {
+	const struct array *array = source->array;
 	*ret_tensor = (struct dlpack_tensor){
 		.data = source->data,
 		.device = source->device,
-		.ndim = source->ndim,
-		.code = (uint8_t)source->dtype->code,
-		.bits = (uint8_t)(source->dtype->code >> 8),
-		.lanes = (uint16_t)(source->dtype->code >> 16),
+		.ndim = array->ndim,
+		.code = (uint8_t)array->dtype->code,
+		.bits = (uint8_t)(array->dtype->code >> 8),
+		.lanes = (uint16_t)(array->dtype->code >> 16),
 		.shape = export->shape,
 		.strides = export->strides,
 	};
-	for (int k = 0; k < source->ndim; k++) {
-		export->shape[k] = source->shape[k];
-		export->strides[k] = source->strides[k] / (int64_t)source->dtype->bytes;
+	for (int k = 0; k < array->ndim; k++) {
+		export->shape[k] = array->shape[k];
+		export->strides[k] = array->strides[k] / (int64_t)array->dtype->bytes;
 	}
 }
 
@@ -172,7 +173,7 @@ static void end_view(void *owner)
 
 static PyObject *capsule_of_view(struct tensor *tensor, struct dlpack_source *source, bool versioned)
 {
-	source->flags = tensor->readonly ? DLPACK_READ_ONLY : 0;
+	source->flags = tensor->array.readonly ? DLPACK_READ_ONLY : 0;
 	source->owner = tensor->hold;
 	source->end = end_view;
 	if (hold_export(tensor->hold) != 0)
@@ -186,10 +187,10 @@ static PyObject *capsule_of_view(struct tensor *tensor, struct dlpack_source *so
 
 static PyObject *capsule_of_copy(struct tensor *tensor, struct dlpack_source *source, bool versioned)
 {
-	source->data = aligned_alloc(64, ((size_t)tensor->bytes / 64 + 1) * 64);
+	source->data = aligned_alloc(64, ((size_t)tensor->array.bytes / 64 + 1) * 64);
 	if (source->data == NULL)
 		return PyErr_NoMemory();
-	memcpy(source->data, tensor->data, (size_t)tensor->bytes);
+	memcpy(source->data, tensor->data, (size_t)tensor->array.bytes);
 	source->flags = DLPACK_IS_COPIED;
 	source->owner = source->data;
 	source->end = free;
@@ -218,10 +219,7 @@ PyObject *tensor_dlpack(PyObject *self, PyObject *const *arguments, Py_ssize_t c
 	struct dlpack_source source = {
 		.data = tensor->data,
 		.device = {DLPACK_CPU, 0},
-		.dtype = tensor->dtype,
-		.ndim = tensor->ndim,
-		.shape = tensor->shape,
-		.strides = tensor->strides,
+		.array = &tensor->array,
 	};
 	return request.copy ? capsule_of_copy(tensor, &source, request.versioned)
 			    : capsule_of_view(tensor, &source, request.versioned);

@@ -6,7 +6,7 @@
 #ifndef SLUICE_PYTHON_DLPACK_H
 #define SLUICE_PYTHON_DLPACK_H
 
-#include "dtype.h"
+#include "array.h"
 #include "module.h"
 
 #define DLPACK_MAJOR     1
@@ -53,11 +53,8 @@ struct dlpack_versioned {
 struct dlpack_source {
 	void *data;
 	struct dlpack_device device;
-	const struct dtype *dtype;
-	int ndim;
-	const Py_ssize_t *shape;
-	const Py_ssize_t *strides; /* bytes */
-	uint64_t flags;            /* of a capsule with a version */
+	const struct array *array;
+	uint64_t flags; /* of a capsule with a version */
 	void *owner;
 	void (*end)(
 		void *owner); /* with the interpreter's lock, when the capsule's consumer or nobody needs it any more */

@@ -92,7 +92,7 @@ static PyObject *power(PyObject *a, PyObject *b, PyObject *modulus)
 /* bytes() asks for this first: numpy is not to be imported for that. */
 static PyObject *to_index(PyObject *self)
 {
-	if (((struct tensor *)self)->ndim > 0)
+	if (((struct tensor *)self)->array.ndim > 0)
 		return PyErr_Format(PyExc_TypeError, "only a scalar of an integer type can be an index");
 	PyObject *view = operand(self);
 	PyObject *result = view != NULL ? PyNumber_Index(view) : NULL;

@@ -13,28 +13,17 @@ PyTypeObject *tensor_type;
 
 PyObject *tensor_new(struct hold *hold, const struct sluice_tensor *description)
 {
-	const struct dtype *dtype = dtype_of_code(description->dtype);
-	if (dtype == NULL)
-		return PyErr_Format(PyExc_TypeError, "tensor %s has the unknown element type %#x", description->name,
-			(unsigned)description->dtype);
 	struct tensor *tensor = PyObject_New(struct tensor, tensor_type);
 	if (tensor == NULL)
 		return NULL;
 	Py_INCREF(hold);
 	tensor->hold = hold;
-	tensor->dtype = dtype;
 	tensor->data = (char *)(uintptr_t)description->data;
-	tensor->bytes = (Py_ssize_t)description->bytes;
 	tensor->view = NULL;
-	tensor->ndim = (int)description->ndim;
-	tensor->readonly = !hold->reserved;
-	size_t stride = dtype->bytes; /* without elements it may overflow, and means nothing */
-	for (int k = tensor->ndim - 1; k >= 0; k--) {
-		tensor->shape[k] = (Py_ssize_t)description->shape[k];
-		tensor->strides[k] = (Py_ssize_t)stride;
-		stride *= (size_t)tensor->shape[k];
-	}
-	return (PyObject *)tensor;
+	if (array_init(&tensor->array, description, !hold->reserved) == 0)
+		return (PyObject *)tensor;
+	Py_DECREF(tensor);
+	return NULL;
 }
 
 void tensor_drop_view(struct tensor *tensor)
@@ -67,9 +56,9 @@ static void dealloc(PyObject *self)
 static bool is_column_major(const struct tensor *tensor)
 {
 	int wide = 0;
-	for (int k = 0; k < tensor->ndim; k++)
-		wide += tensor->shape[k] > 1;
-	return wide < 2 || tensor->bytes == 0;
+	for (int k = 0; k < tensor->array.ndim; k++)
+		wide += tensor->array.shape[k] > 1;
+	return wide < 2 || tensor->array.bytes == 0;
 }
 
 static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
@@ -78,14 +67,14 @@ static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 	buffer->obj = NULL;
 	if (hold_check(tensor->hold) != 0)
 		return -1;
-	if (tensor->dtype->format == NULL) {
+	if (tensor->array.dtype->format == NULL) {
 		PyErr_Format(PyExc_BufferError,
 			"%s has no format in the buffer protocol: take it by DLPack, as "
 			"torch.from_dlpack does",
-			tensor->dtype->name);
+			tensor->array.dtype->name);
 		return -1;
 	}
-	if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE && tensor->readonly) {
+	if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE && tensor->array.readonly) {
 		PyErr_SetString(PyExc_BufferError, "a received tensor is read-only");
 		return -1;
 	}
@@ -96,13 +85,13 @@ static int get_buffer(PyObject *self, Py_buffer *buffer, int flags)
 	if (hold_export(tensor->hold) != 0)
 		return -1;
 	buffer->buf = tensor->data;
-	buffer->len = tensor->bytes;
-	buffer->itemsize = tensor->dtype->bytes;
-	buffer->readonly = tensor->readonly;
-	buffer->format = (flags & PyBUF_FORMAT) == PyBUF_FORMAT ? (char *)(uintptr_t)tensor->dtype->format : NULL;
-	buffer->ndim = (flags & PyBUF_ND) == PyBUF_ND ? tensor->ndim : 1;
-	buffer->shape = (flags & PyBUF_ND) == PyBUF_ND ? tensor->shape : NULL;
-	buffer->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? tensor->strides : NULL;
+	buffer->len = tensor->array.bytes;
+	buffer->itemsize = tensor->array.dtype->bytes;
+	buffer->readonly = tensor->array.readonly;
+	buffer->format = (flags & PyBUF_FORMAT) == PyBUF_FORMAT ? (char *)(uintptr_t)tensor->array.dtype->format : NULL;
+	buffer->ndim = (flags & PyBUF_ND) == PyBUF_ND ? tensor->array.ndim : 1;
+	buffer->shape = (flags & PyBUF_ND) == PyBUF_ND ? tensor->array.shape : NULL;
+	buffer->strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? tensor->array.strides : NULL;
 	buffer->suboffsets = NULL;
 	buffer->internal = NULL;
 	buffer->obj = new_reference(self);
@@ -156,8 +145,8 @@ static PyObject *make_view(struct tensor *tensor)
 		if (asarray == NULL)
 			return NULL;
 	}
-	PyObject *type = tensor->dtype->format == NULL ? ml_dtype(tensor->dtype) : NULL;
-	if (type == NULL && tensor->dtype->format == NULL)
+	PyObject *type = tensor->array.dtype->format == NULL ? ml_dtype(tensor->array.dtype) : NULL;
+	if (type == NULL && tensor->array.dtype->format == NULL)
 		return NULL;
 	PyObject *view = NULL;
 	struct tensor *base = PyObject_New(struct tensor, tensor_type);
@@ -167,7 +156,8 @@ static PyObject *make_view(struct tensor *tensor)
 		Py_INCREF(base->hold);
 		base->view = NULL;
 		if (type != NULL)
-			base->dtype = dtype_of_code(tensor->dtype->bytes == 2 ? SLUICE_UINT16 : SLUICE_UINT8);
+			base->array.dtype =
+				dtype_of_code(tensor->array.dtype->bytes == 2 ? SLUICE_UINT16 : SLUICE_UINT8);
 		view = PyObject_CallFunctionObjArgs(asarray, (PyObject *)base, NULL);
 		Py_DECREF(base);
 	}
@@ -267,10 +257,10 @@ static int copy_same(struct tensor *tensor, PyObject *value)
 		PyErr_Clear(); /* numpy knows more kinds, or says better what is wrong */
 		return 0;
 	}
-	bool same = source.dtype == tensor->dtype && source.ndim == tensor->ndim &&
-		    !source_overlaps(&source, tensor->data, tensor->bytes);
-	for (int k = 0; same && k < tensor->ndim; k++)
-		same = source.shape[k] == tensor->shape[k];
+	bool same = source.dtype == tensor->array.dtype && source.ndim == tensor->array.ndim &&
+		    !source_overlaps(&source, tensor->data, tensor->array.bytes);
+	for (int k = 0; same && k < tensor->array.ndim; k++)
+		same = source.shape[k] == tensor->array.shape[k];
 	if (same && hold_check(tensor->hold) != 0) { /* looking into a source may run Python code */
 		source_close(&source);
 		return -1;
@@ -310,12 +300,12 @@ static bool is_itself(const struct tensor *tensor, PyObject *value)
 	if (Py_TYPE(value) != tensor_type)
 		return false;
 	const struct tensor *other = (struct tensor *)value;
-	return other->hold == tensor->hold && other->data == tensor->data && other->bytes == tensor->bytes;
+	return other->hold == tensor->hold && other->data == tensor->data && other->array.bytes == tensor->array.bytes;
 }
 
 int tensor_assign(struct tensor *tensor, PyObject *value)
 {
-	if (tensor->readonly)
+	if (tensor->array.readonly)
 		return refuse_write(tensor);
 	if (hold_check(tensor->hold) != 0)
 		return -1;
@@ -342,50 +332,19 @@ static int assign_subscript(PyObject *self, PyObject *key, PyObject *value)
 		PyErr_SetString(PyExc_ValueError, "cannot delete array elements");
 		return -1;
 	}
-	if (tensor->readonly)
+	if (tensor->array.readonly)
 		return refuse_write(tensor);
-	if (is_everything(key) && (tensor->ndim > 0 || key == Py_Ellipsis))
+	if (is_everything(key) && (tensor->array.ndim > 0 || key == Py_Ellipsis))
 		return tensor_assign(tensor, value);
 	return set_item(tensor, key, value);
 }
 
 static Py_ssize_t length(PyObject *self)
 {
-	const struct tensor *tensor = (struct tensor *)self;
-	if (tensor->ndim > 0)
-		return tensor->shape[0];
-	PyErr_SetString(PyExc_TypeError, "len() of unsized object");
-	return -1;
+	return array_length(&((struct tensor *)self)->array);
 }
 
 /* ---- attributes ---- */
-
-static PyObject *tuple_of(const Py_ssize_t *numbers, int count)
-{
-	PyObject *tuple = PyTuple_New(count);
-	for (int k = 0; tuple != NULL && k < count; k++) {
-		PyObject *number = PyLong_FromSsize_t(numbers[k]);
-		if (number == NULL)
-			Py_CLEAR(tuple);
-		else
-			PyTuple_SET_ITEM(tuple, k, number);
-	}
-	return tuple;
-}
-
-static PyObject *get_shape(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct tensor *tensor = (struct tensor *)self;
-	return tuple_of(tensor->shape, tensor->ndim);
-}
-
-static PyObject *get_strides(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct tensor *tensor = (struct tensor *)self;
-	return tuple_of(tensor->strides, tensor->ndim);
-}
 
 static PyObject *get_dtype(PyObject *self, void *unused)
 {
@@ -394,49 +353,12 @@ static PyObject *get_dtype(PyObject *self, void *unused)
 	PyObject *constructor = function_of("numpy", "dtype");
 	if (constructor == NULL)
 		return NULL;
-	PyObject *type =
-		tensor->dtype->format != NULL ? PyUnicode_FromString(tensor->dtype->name) : ml_dtype(tensor->dtype);
+	PyObject *type = tensor->array.dtype->format != NULL ? PyUnicode_FromString(tensor->array.dtype->name)
+							     : ml_dtype(tensor->array.dtype);
 	PyObject *dtype = type != NULL ? PyObject_CallFunctionObjArgs(constructor, type, NULL) : NULL;
 	Py_XDECREF(type);
 	Py_DECREF(constructor);
 	return dtype;
-}
-
-static PyObject *get_dtype_name(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyUnicode_FromString(((struct tensor *)self)->dtype->name);
-}
-
-static PyObject *get_ndim(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromLong(((struct tensor *)self)->ndim);
-}
-
-static PyObject *get_nbytes(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromSsize_t(((struct tensor *)self)->bytes);
-}
-
-static PyObject *get_size(PyObject *self, void *unused)
-{
-	(void)unused;
-	const struct tensor *tensor = (struct tensor *)self;
-	return PyLong_FromSsize_t(tensor->bytes / tensor->dtype->bytes);
-}
-
-static PyObject *get_itemsize(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyLong_FromUnsignedLong(((struct tensor *)self)->dtype->bytes);
-}
-
-static PyObject *get_readonly(PyObject *self, void *unused)
-{
-	(void)unused;
-	return PyBool_FromLong(((struct tensor *)self)->readonly);
 }
 
 static PyObject *get_message(PyObject *self, void *unused)
@@ -448,11 +370,11 @@ static PyObject *get_message(PyObject *self, void *unused)
 static PyObject *repr(PyObject *self)
 {
 	struct tensor *tensor = (struct tensor *)self;
-	PyObject *shape = get_shape(self, NULL);
+	PyObject *shape = array_shape(&tensor->array);
 	if (shape == NULL)
 		return NULL;
-	PyObject *text = PyUnicode_FromFormat("<sluice.Tensor %s %S%s%s>", tensor->dtype->name, shape,
-		tensor->readonly ? ", read-only" : "", tensor->hold->message == NULL ? ", over" : "");
+	PyObject *text = PyUnicode_FromFormat("<sluice.Tensor %s %S%s%s>", tensor->array.dtype->name, shape,
+		tensor->array.readonly ? ", read-only" : "", tensor->hold->message == NULL ? ", over" : "");
 	Py_DECREF(shape);
 	return text;
 }
@@ -480,16 +402,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef attributes[] = {
-	{"shape", get_shape, NULL, "Elements per dimension.", NULL},
-	{"strides", get_strides, NULL, "Bytes from one element to the next, per dimension; always dense, row-major.",
-		NULL},
+	ARRAY_ATTRIBUTES(struct tensor),
 	{"dtype", get_dtype, NULL, "numpy's dtype; imports numpy.", NULL},
-	{"dtype_name", get_dtype_name, NULL, "The element type's name, without numpy.", NULL},
-	{"ndim", get_ndim, NULL, "Number of dimensions.", NULL},
-	{"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
-	{"size", get_size, NULL, "Number of elements.", NULL},
-	{"itemsize", get_itemsize, NULL, "Bytes of one element.", NULL},
-	{"readonly", get_readonly, NULL, "True if it was received.", NULL},
+	ARRAY_ATTRIBUTE(struct tensor, readonly, "True if it was received."),
 	{"message", get_message, NULL, "The message that it is in.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

@@ -9,22 +9,17 @@
 #ifndef SLUICE_PYTHON_TENSOR_H
 #define SLUICE_PYTHON_TENSOR_H
 
-#include "dtype.h"
+#include "array.h"
 #include "message.h"
 #include "module.h"
 
 struct tensor {
 	PyObject_HEAD struct hold *hold;
-	const struct dtype *dtype;
 	char *data;
-	Py_ssize_t bytes;
 	PyObject *view;      /* numpy's, or NULL */
 	struct tensor *next; /* of the tensors of the message that have one */
 	struct tensor **link;
-	int ndim;
-	bool readonly;
-	Py_ssize_t shape[SLUICE_MAX_DIMENSIONS];
-	Py_ssize_t strides[SLUICE_MAX_DIMENSIONS]; /* bytes */
+	struct array array;
 };
 
 PyObject *tensor_new(struct hold *hold, const struct sluice_tensor *tensor);
