@@ -119,7 +119,7 @@ static int find_functions(struct cuda_driver *driver, struct cuda_reason *reason
 	}
 	const char *missing = NULL;
 	int result = CUDA_SUCCESS;
-	void *function;
+	void *function = NULL;
 #define FIND(name, since, required, parameters)                                                                        \
 	if (result != CUDA_NOT_INITIALIZED)                                                                            \
 		result = find(&finder, "cu" #name, since, &function);                                                  \
