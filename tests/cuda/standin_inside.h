@@ -65,6 +65,7 @@ void *standin_host_of(device_address address, size_t bytes);
 
 /* ---- standin_stream.c ---- */
 
+void standin_set_pace(enum standin_pace pace);
 int standin_synchronize(context_handle context);
 void standin_end_streams(context_handle context);
 

@@ -26,6 +26,7 @@ struct CUstream_st {
 	context_handle context;
 	struct CUstream_st *next; /* of the context */
 	struct CUstream_st *next_ended;
+	struct CUstream_st *next_without; /* a thread */
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
@@ -126,22 +127,10 @@ static void do_job(const struct job *job)
 	}
 }
 
-static void *work(void *argument)
+/* Does all that there is; the stream's mutex is held. */
+static void do_jobs(struct CUstream_st *stream)
 {
-	struct CUstream_st *stream = argument;
-
-	pthread_mutex_lock(&stream->mutex);
-	for (;;) {
-		struct job *job = stream->first;
-
-		if (!job) {
-			stream->busy = false;
-			pthread_cond_broadcast(&stream->changed);
-			if (stream->quit)
-				break;
-			pthread_cond_wait(&stream->changed, &stream->mutex);
-			continue;
-		}
+	for (struct job *job = stream->first; job; job = stream->first) {
 		stream->busy = true;
 		stream->first = job->next;
 		if (!stream->first)
@@ -156,9 +145,26 @@ static void *work(void *argument)
 		free(job);
 		pthread_mutex_lock(&stream->mutex);
 	}
+	stream->busy = false;
+	pthread_cond_broadcast(&stream->changed);
+}
+
+static void *work(void *argument)
+{
+	struct CUstream_st *stream = argument;
+
+	pthread_mutex_lock(&stream->mutex);
+	do_jobs(stream);
+	while (!stream->quit) {
+		pthread_cond_wait(&stream->changed, &stream->mutex);
+		do_jobs(stream);
+	}
 	pthread_mutex_unlock(&stream->mutex);
 	return NULL;
 }
+
+static enum standin_pace pace;
+static struct CUstream_st *without_thread;
 
 static int submit(struct CUstream_st *stream, struct job job)
 {
@@ -175,6 +181,8 @@ static int submit(struct CUstream_st *stream, struct job job)
 	stream->end = &copy->next;
 	stream->busy = true;
 	pthread_cond_broadcast(&stream->changed);
+	if (pace == STANDIN_AT_ONCE)
+		do_jobs(stream);
 	pthread_mutex_unlock(&stream->mutex);
 	return OK;
 }
@@ -182,6 +190,8 @@ static int submit(struct CUstream_st *stream, struct job job)
 static void wait_until_idle(struct CUstream_st *stream)
 {
 	pthread_mutex_lock(&stream->mutex);
+	if (pace != STANDIN_BY_THREADS)
+		do_jobs(stream);
 	while (stream->busy || stream->first)
 		pthread_cond_wait(&stream->changed, &stream->mutex);
 	pthread_mutex_unlock(&stream->mutex);
@@ -199,13 +209,17 @@ static struct CUstream_st *new_stream(context_handle context)
 	stream->end = &stream->first;
 	pthread_mutex_init(&stream->mutex, NULL);
 	pthread_cond_init(&stream->changed, NULL);
-	if (pthread_create(&stream->thread, NULL, work, stream)) {
+	if (pace == STANDIN_BY_THREADS && pthread_create(&stream->thread, NULL, work, stream)) {
 		free(stream);
 		return NULL;
 	}
 	pthread_mutex_lock(&standin_mutex);
 	stream->next = context->streams;
 	context->streams = stream;
+	if (pace != STANDIN_BY_THREADS) {
+		stream->next_without = without_thread;
+		without_thread = stream;
+	}
 	pthread_mutex_unlock(&standin_mutex);
 	return stream;
 }
@@ -218,8 +232,11 @@ static void end_stream(struct CUstream_st *stream)
 	pthread_mutex_lock(&stream->mutex);
 	stream->quit = true;
 	pthread_cond_broadcast(&stream->changed);
+	if (pace != STANDIN_BY_THREADS)
+		do_jobs(stream);
 	pthread_mutex_unlock(&stream->mutex);
-	pthread_join(stream->thread, NULL);
+	if (pace == STANDIN_BY_THREADS)
+		pthread_join(stream->thread, NULL);
 	pthread_mutex_lock(&standin_mutex);
 	stream->next_ended = ended;
 	ended = stream;
@@ -268,6 +285,15 @@ int standin_synchronize(context_handle context)
 		pthread_mutex_unlock(&standin_mutex);
 	}
 	return standin_is_broken() ? ILLEGAL_ADDRESS : OK;
+}
+
+void standin_set_pace(enum standin_pace new_pace)
+{
+	pace = new_pace;
+	if (pace != STANDIN_AT_ONCE)
+		return;
+	for (struct CUstream_st *stream = without_thread; stream; stream = stream->next_without)
+		wait_until_idle(stream);
 }
 
 /* NULL, 1 and 2 are the current context's default stream. */
