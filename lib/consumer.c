@@ -18,6 +18,12 @@ static int check_options(const struct sluice_consumer_options *options)
 	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM | SLUICE_REPORT_GONE | SLUICE_PREFAULT;
 	if (options->size != sizeof *options || (options->flags & ~known) != 0)
 		return -EINVAL;
+	/* What would do nothing. */
+	if (options->expected_producers != 0 && (options->flags & SLUICE_END_OF_STREAM) == 0)
+		return -EINVAL;
+	if ((options->flags & SLUICE_START_NEWEST) != 0 && options->channel != NULL &&
+		options->channel->mode == SLUICE_QUEUE)
+		return -EINVAL;
 	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
 }
 

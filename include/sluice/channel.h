@@ -77,7 +77,10 @@ enum sluice_memory_flags {
 
 #define SLUICE_UNLIMITED UINT32_MAX
 
-/* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
+/*
+ * Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). An option that
+ * is of the one mode is refused together with the other.
+ */
 struct sluice_channel_options {
 	size_t size;
 	uint32_t mode;  /* enum sluice_mode */
