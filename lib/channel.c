@@ -47,6 +47,10 @@ static int check_options(const struct sluice_channel_options *options)
 		return -EINVAL;
 	if (options->allowed_uid_count > 0 && options->allowed_uids == NULL)
 		return -EINVAL;
+	/* What is asked of the other mode would do nothing. Without a mode it may be meant for what exists. */
+	if ((options->mode == SLUICE_BROADCAST && options->take_back_ns != 0) ||
+		(options->mode == SLUICE_QUEUE && options->expected_consumers != 0))
+		return -EINVAL;
 	return options->open_timeout_ns < 0 || options->take_back_ns < 0 ? -EINVAL : 0;
 }
 

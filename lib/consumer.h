@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A consumer, as its three files share it: consumer_lanes.c keeps the lanes it reads in step with the channel's table,
- * consumer_look.c finds and takes the next message, consumer.c waits, receives, releases, opens and closes.
+ * A consumer, as its files share it: consumer.c opens and closes, consumer_lanes.c keeps the lanes it reads in step with the
+ * channel's table, consumer_look.c finds and takes the next message, consumer_receive.c waits for it and hands it out,
+ * consumer_release.c takes it back.
  */
 #ifndef SLUICE_LIB_CONSUMER_H
 #define SLUICE_LIB_CONSUMER_H
@@ -80,13 +81,18 @@ enum look {
 	LOOK_TOO_LARGE = 2 /* the next one is over the caller's budget */
 };
 
-/* ---- consumer.c ---- */
+/* ---- consumer_receive.c ---- */
 
 /* What a consumer does for the channel now and then. `now_ns` is CLOCK_MONOTONIC. */
 void consumer_look_after(struct sluice_consumer *consumer, uint64_t now_ns);
 
 /* Wakes another consumer: this one may have been woken for a message that it is not going to take. */
 void consumer_leave_to_others(struct sluice_consumer *consumer);
+
+/* ---- consumer_release.c ---- */
+
+/* Gives back for others to take what is in `state`, of those that are of a queue; forgets the rest. */
+void consumer_give_back(struct sluice_consumer *consumer, enum message_state state);
 
 /* Releases a message that leaves, as sluice_release would. Any thread, one at a time. */
 void consumer_finish_leaving(struct sluice_message *message);

@@ -188,7 +188,7 @@ void consumer_rescan(struct sluice_consumer *consumer)
 /* Looks from the start of each lane for what others gave back. True if there was a reason to. */
 static bool rescan_returned(struct sluice_consumer *consumer)
 {
-	/* R2: before C2, pairs with R1 in give_back: whoever sees the epoch sees the claim words that were returned */
+	/* R2: before C2, pairs with R1 in consumer_give_back: whoever sees the epoch sees the claim words that were returned */
 	uint64_t epoch = atomic_load_acquire(&consumer->channel.control->epochs.redelivery);
 	if (epoch == consumer->redelivery_epoch)
 		return false;

@@ -252,22 +252,37 @@ static struct lane_table table_of(const struct view *view)
 	};
 }
 
-static void stat_lanes(const struct view *view, struct sluice_channel_stat *stat)
+/* True if `error` is about the caller and says nothing of a lane. */
+static bool is_own_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
+
+static int stat_lanes(const struct view *view, struct sluice_channel_stat *stat)
 {
 	struct lane_table table = table_of(view);
 	for (uint32_t i = 0; i < LAYOUT_LANES; i++) {
 		struct lane_key key;
+		struct lane_key again;
 		struct lane_objects objects;
 		const char *reason;
 		if (!lane_table_entry(table.control, i, &key) || key.slot >= LAYOUT_SLOTS)
 			continue;
-		if (lane_table_map(&table, key, false, &objects, &reason) != 0)
-			continue; /* it went meanwhile, or it is rubbish */
+		int error = lane_table_map(&table, key, false, &objects, &reason);
+		if (is_own_shortage(error))
+			return error;
+		if (error != 0) {
+			/* Unless it went meanwhile, somebody else than Sluice did that. */
+			stat->unreadable_lanes +=
+				lane_table_entry(table.control, i, &again) && again.incarnation == key.incarnation;
+			continue;
+		}
 		stat_lane(view, key, &objects, &stat->lanes[stat->lane_count]);
 		stat->mapped_bytes += stat->lanes[stat->lane_count].mapped_bytes;
 		stat->lane_count++;
 		lane_objects_release(&objects);
 	}
+	return 0;
 }
 
 /* Those who are there, and those who died until another takes their slot. */
@@ -352,18 +367,23 @@ int sluice_channel_stat(const char *name, const char *directory, struct sluice_c
 		struct sluice_lane_stat lanes[LAYOUT_LANES];
 		struct sluice_aside_stat aside[LAYOUT_ASIDE];
 	} *all = calloc(1, sizeof *all);
-	if (all != NULL) {
+	error = all == NULL ? -ENOMEM : 0;
+	if (error == 0) {
 		all->stat.members = all->members;
 		all->stat.lanes = all->lanes;
 		all->stat.aside = all->aside;
 		stat_channel(&view, name, &all->stat);
 		stat_members(&view, &all->stat);
-		stat_lanes(&view, &all->stat);
+		error = stat_lanes(&view, &all->stat);
+	}
+	if (error == 0) {
 		stat_aside(&view, &all->stat);
 		*ret_stat = &all->stat;
+	} else {
+		free(all);
 	}
 	view_close(&view);
-	return all != NULL ? 0 : -ENOMEM;
+	return error;
 }
 
 void sluice_channel_stat_free(struct sluice_channel_stat *stat)

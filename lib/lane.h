@@ -142,7 +142,7 @@ static inline void lane_writer_publish(struct lane_writer *writer, const struct 
 	 * nothing more on x86, which is less than a store and a fence.
 	 */
 	atomic_exchange_full(&descriptor->head.sequence, writer->head);
-	/* D3: P1 before, the look for sleepers in wake_consumers after, pairs with D2 in doorbell_arm */
+	/* D3: P1 before, the look for sleepers in producer_wake_consumers after, pairs with D2 in doorbell_arm */
 	atomic_fence_after_rmw();
 }
 

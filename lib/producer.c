@@ -91,7 +91,7 @@ static int make_lane(
 	producer->claims = producer->objects.claims.base;
 	struct layout_data *data = producer->objects.data.base;
 	producer->stats = &data->stats;
-	producer->objects.geometry = data->geometry; /* as a lane that was mapped has it: see look_after_others */
+	producer->objects.geometry = data->geometry; /* as a lane that was mapped has it: see producer_look_after */
 	channel_ring_everybody(channel);
 	return 0;
 }

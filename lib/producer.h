@@ -82,7 +82,7 @@ bool producer_can_hold(const struct sluice_producer *producer, uint64_t bytes);
  */
 bool producer_has_room(struct sluice_producer *producer, uint64_t bytes);
 
-/* What a producer that waits does for the channel now and then. `now_ns` is CLOCK_MONOTONIC. */
+/* What a producer that waits does for the channel now and then: it may be waiting for the dead. `now_ns` is CLOCK_MONOTONIC. */
 void producer_look_after(struct sluice_producer *producer, uint64_t now_ns);
 
 /* What it does before its bell is armed; `bytes` as in producer_has_room. */

@@ -144,8 +144,7 @@ uint64_t producer_nap_ns(const struct sluice_producer *producer)
 	return acks_wait_for(producer->channel.control, own_key(producer)) ? ACKS_LOOK_NS : 0;
 }
 
-/* What a producer that waits does for the channel now and then: it may be waiting for the dead. */
-static void look_after_others(struct sluice_producer *producer, uint64_t now_ns)
+void producer_look_after(struct sluice_producer *producer, uint64_t now_ns)
 {
 	struct channel *channel = &producer->channel;
 	bool due = now_ns >= channel->liveness_due_ns;
@@ -165,7 +164,7 @@ static void look_after_if_due(struct sluice_producer *producer)
 		return;
 	uint64_t now_ns = clock_monotonic_ns();
 	sampler_stamped(&producer->liveness, now_ns);
-	look_after_others(producer, now_ns);
+	producer_look_after(producer, now_ns);
 }
 
 /* What it says before it arms its bell: not each byte that becomes free is worth a wake-up. */
@@ -223,7 +222,7 @@ int producer_wait_for_room(
 	for (;;) {
 		enum waiter_next next = waiter_step(&waiter);
 		if (waiter.now_ns != 0)
-			look_after_others(producer, waiter.now_ns);
+			producer_look_after(producer, waiter.now_ns);
 		if (next == WAITER_SLEEP) {
 			say_enough(producer, bytes);
 			peers_arm(&producer->channel, producer->channel.bell);
@@ -249,7 +248,7 @@ int producer_wait_for_room(
 		int error = peers_sleep(&producer->channel, producer->channel.bell, &waiter);
 		if (error != 0)
 			return error == -ETIMEDOUT && producer_find_room(producer, bytes, ret_room) ? 0 : error;
-		look_after_others(producer, waiter.now_ns);
+		producer_look_after(producer, waiter.now_ns);
 	}
 }
 
@@ -294,9 +293,4 @@ bool producer_has_room(struct sluice_producer *producer, uint64_t bytes)
 void producer_before_arming(struct sluice_producer *producer, uint64_t bytes)
 {
 	say_enough(producer, room_bytes(producer, bytes));
-}
-
-void producer_look_after(struct sluice_producer *producer, uint64_t now_ns)
-{
-	look_after_others(producer, now_ns);
 }

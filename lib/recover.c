@@ -192,7 +192,7 @@ static int recover_member(
 		if (error != 0)
 			return error;
 	}
-	/* R1: as in give_back of a consumer that closes; always, since another may have died between giving back and this */
+	/* R1: as in consumer_give_back; always, since another may have died between giving back and this */
 	atomic_add_full(&control->epochs.redelivery, UINT64_C(1));
 	uint64_t alive = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_ALIVE);
 	uint64_t declared = layout_member_word(dead.incarnation, role, LAYOUT_MEMBER_DEAD);
@@ -257,7 +257,7 @@ int recover_overdue(const struct lane_table *table, struct lane_key key, const s
 		}
 	}
 	if (outcome.returned > 0)
-		/* R1: as in give_back of a consumer that closes */
+		/* R1: as in consumer_give_back */
 		atomic_add_full(&table->control->epochs.redelivery, UINT64_C(1));
 	if (outcome.returned + outcome.set_aside > 0)
 		ring_everybody(table->control);

@@ -63,8 +63,8 @@ void check_huge_pages(struct patient *patient, struct finding *finding)
 		patient->directory, mounted, shmem, reserved, pool);
 	if (!huge)
 		advise(finding,
-			"Lanes lie on pages of 4 KiB. That works; for lanes of many MiB, huge ones save page faults "
-			"and TLB misses. Open producers with SLUICE_HUGE_PAGES, or as "
+			"Nothing has to be done: lanes lie on pages of 4 KiB. If messages are of many MiB, huge pages "
+			"save page faults and TLB misses. For them open producers with SLUICE_HUGE_PAGES, or as "
 			"root: mount -o remount,huge=within_size %s%s",
 			code ? patient->directory : mount.point,
 			strcmp(shmem, "deny") ? ""

@@ -9,6 +9,7 @@
 
 #include "explain.h"
 #include "output.h"
+#include "summary.h"
 #include "tool.h"
 #include "units.h"
 
@@ -16,13 +17,30 @@
 struct result {
 	const char *name;
 	struct sluice_collected collected;
+	uint64_t waiting_messages; /* of a channel that stays though no member lives */
+	bool persistent;           /* likewise */
 	int code;
 };
+
+/* Why a channel is left that nobody has open. */
+static void look_at_rest(const struct request *request, struct result *result)
+{
+	struct sluice_channel_stat *stat;
+
+	if (result->code || result->collected.channel || sluice_channel_stat(result->name, request->directory, &stat))
+		return;
+	if (!summary_has_life(stat)) {
+		result->waiting_messages = summary_of(stat).waiting_messages;
+		result->persistent = stat->geometry.flags & SLUICE_PERSISTENT;
+	}
+	sluice_channel_stat_free(stat);
+}
 
 static void collect(const struct request *request, struct result *result)
 {
 	result->code = sluice_channel_collect(
 		result->name, request->directory, request->drop ? SLUICE_COLLECT_DROP : 0, &result->collected);
+	look_at_rest(request, result);
 }
 
 static bool changed_nothing(const struct sluice_collected *collected)
@@ -30,17 +48,26 @@ static bool changed_nothing(const struct sluice_collected *collected)
 	return collected->dead_members == 0 && collected->files == 0;
 }
 
+/* What a reader may want gone as well, and how. */
+static const char *rest_of(const struct result *result, char *text, size_t bytes)
+{
+	struct text messages = units_count(result->waiting_messages, "message");
+
+	text[0] = '\0';
+	if (result->waiting_messages)
+		snprintf(text, bytes, "; %s left, and no member: --drop removes the backlog too", messages.text);
+	else if (result->persistent)
+		snprintf(text, bytes, "; it is persistent: 'sluice rm %s' removes it", result->name);
+	return text;
+}
+
 static void report_text(const struct request *request, const struct result *result)
 {
 	const struct sluice_collected *collected = &result->collected;
-	char reason[COMPLAINT_BYTES];
+	char reason[COMPLAINT_BYTES], text[160];
 
 	if (result->code) {
 		complain("sluice gc: %s", explain_channel(reason, sizeof reason, request, result->name, result->code));
-		return;
-	}
-	if (changed_nothing(collected)) {
-		printf("%s: nothing to do\n", result->name);
 		return;
 	}
 	printf("%s:", result->name);
@@ -48,8 +75,11 @@ static void report_text(const struct request *request, const struct result *resu
 		printf(" %s declared dead,", units_count(collected->dead_members, "member").text);
 	if (collected->dropped_messages)
 		printf(" %s dropped,", units_count(collected->dropped_messages, "message").text);
-	printf(" %s removed%s\n", units_count(collected->files, "file").text,
-		collected->channel ? ", the channel is gone" : "");
+	if (changed_nothing(collected))
+		printf(" nothing to do");
+	else
+		printf(" %s removed", units_count(collected->files, "file").text);
+	printf("%s%s\n", collected->channel ? ", the channel is gone" : "", rest_of(result, text, sizeof text));
 }
 
 static struct json_object *result_json(const struct request *request, const struct result *result)
@@ -64,6 +94,7 @@ static struct json_object *result_json(const struct request *request, const stru
 	json_put_bool(object, "channel_removed", collected->channel);
 	json_put_uint(object, "files_removed", collected->files);
 	json_put_uint(object, "dropped_messages", collected->dropped_messages);
+	json_put_uint(object, "waiting_messages", result->waiting_messages);
 	if (result->code)
 		explain_channel(reason, sizeof reason, request, result->name, result->code);
 	json_put(object, "error", result->code ? json_error(result->code, reason) : NULL);

@@ -114,6 +114,9 @@ static void print_lanes(const struct sluice_channel_stat *stat)
 		table_add(table, "%" PRIu64, lane->wakeups_sent);
 	}
 	print_section(table, "no lanes: no producer is here or left anything");
+	if (stat->unreadable_lanes)
+		printf("\n%" PRIu32 " of its lanes cannot be read: something else took away or damaged the files\n",
+			stat->unreadable_lanes);
 }
 
 static void print_consumers(const struct sluice_channel_stat *stat)

@@ -68,6 +68,7 @@ void summary_json(struct json_object *object, const struct sluice_channel_stat *
 	json_put_uint(object, "consumers_alive", summary.consumers_alive);
 	json_put_uint(object, "consumers_dead", summary.consumers_dead);
 	json_put_uint(object, "lane_count", stat->lane_count);
+	json_put_uint(object, "unreadable_lanes", stat->unreadable_lanes);
 	json_put_uint(object, "waiting_messages", summary.waiting_messages);
 	json_put_uint(object, "held_messages", summary.held_messages);
 	json_put_uint(object, "mapped_bytes", stat->mapped_bytes);

@@ -77,7 +77,10 @@ enum sluice_memory_flags {
 
 #define SLUICE_UNLIMITED UINT32_MAX
 
-/* Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). */
+/*
+ * Options of a channel. Zero means the default everywhere. `size` is sizeof(struct sluice_channel_options). An option that
+ * is of the one mode is refused together with the other.
+ */
 struct sluice_channel_options {
 	size_t size;
 	uint32_t mode;  /* enum sluice_mode */
@@ -227,7 +230,7 @@ struct sluice_channel_stat {
 	uint32_t owner_uid;
 	uint32_t member_count;
 	uint32_t lane_count;
-	uint32_t pad;
+	uint32_t unreadable_lanes; /* in the channel's table, but taken away or damaged by others than Sluice */
 	uint64_t mapped_bytes;     /* shared memory of all its objects */
 	uint64_t producers_opened; /* since the channel was created */
 	uint64_t producers_closed; /* cleanly */
@@ -259,7 +262,7 @@ SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
  * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
  * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
  * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its
- * contents contradict themselves), -ENOMEM. Any thread.
+ * contents contradict themselves), -EMFILE or -ENFILE (no descriptor left to look with), -ENOMEM. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
 	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);

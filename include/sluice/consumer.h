@@ -43,7 +43,10 @@ enum sluice_consumer_flags {
  * consumer (sluice_producer_wait).
  */
 
-/* Options of a consumer. Zero means the default everywhere. `size` is sizeof(struct sluice_consumer_options). */
+/*
+ * Options of a consumer. Zero means the default everywhere. `size` is sizeof(struct sluice_consumer_options). What would do
+ * nothing is refused: `expected_producers` without SLUICE_END_OF_STREAM, SLUICE_START_NEWEST with the mode SLUICE_QUEUE.
+ */
 struct sluice_consumer_options {
 	size_t size;
 	const struct sluice_channel_options *channel; /* NULL: defaults; read during the call only */

@@ -6,7 +6,10 @@
  * start with their size (a larger one than the library knows is -EINVAL) and may be NULL. Handles are opaque. The
  * library starts no threads (but for a poller's descriptor where io_uring is not allowed), installs no signal handlers,
  * prints nothing and reads one environment variable, SLUICE_DIR (CUDA's driver, which sluice_cuda_attach opens, does as it
- * likes). Some functions have the name of a struct: in C++ write `struct sluice_stamps`.
+ * likes).
+ *
+ * Five functions have the name of a struct: sluice_channel_stat, sluice_cuda_status, sluice_stamps, sluice_tensor and
+ * sluice_trace. C++ takes the name alone for the function, so write `struct sluice_tensor` there as in C.
  */
 #ifndef SLUICE_SLUICE_H
 #define SLUICE_SLUICE_H

@@ -18,7 +18,7 @@ static int put(PyObject *dictionary, const char *key, PyObject *value)
 
 static PyObject *distribution(const struct sluice_distribution *times)
 {
-	return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "count", (unsigned long long)times->count, "p50_ns",
+	return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:I}", "count", (unsigned long long)times->count, "p50_ns",
 		(unsigned long long)times->p50_ns, "p95_ns", (unsigned long long)times->p95_ns, "p99_ns",
 		(unsigned long long)times->p99_ns, "p999_ns", (unsigned long long)times->p999_ns, "max_ns",
 		(unsigned long long)times->max_ns);
@@ -90,7 +90,7 @@ static PyObject *stat_dictionary(const struct sluice_channel_stat *stat)
 		"owner_uid", stat->owner_uid, "mapped_bytes", (unsigned long long)stat->mapped_bytes,
 		"producers_opened", (unsigned long long)stat->producers_opened, "producers_closed",
 		(unsigned long long)stat->producers_closed, "set_aside_messages",
-		(unsigned long long)stat->set_aside_messages);
+		(unsigned long long)stat->set_aside_messages, "unreadable_lanes", stat->unreadable_lanes);
 	if (result != NULL && (put(result, "members", LIST_OF(stat->member_count, member(&stat->members[i]))) != 0 ||
 				      put(result, "lanes", LIST_OF(stat->lane_count, lane(&stat->lanes[i]))) != 0 ||
 				      put(result, "aside", LIST_OF(stat->aside_count, aside(&stat->aside[i]))) != 0))

@@ -7,12 +7,12 @@
 
 /* ---- scenes that calls share ---- */
 
-static void witness(struct stage *stage)
+void witness(struct stage *stage)
 {
 	must(stage_open_reader(stage, WITNESS, STAGE_PATIENT));
 }
 
-static void witness_and_peer(struct stage *stage)
+void witness_and_peer(struct stage *stage)
 {
 	witness(stage);
 	must(stage_open_producer(stage, PEER, STAGE_PATIENT));
@@ -44,7 +44,7 @@ static void witness_and_three(struct stage *stage)
 	stage_send_many(stage, PEER, 3);
 }
 
-static void witness_and_four(struct stage *stage)
+void witness_and_four(struct stage *stage)
 {
 	witness_and_peer(stage);
 	stage_send_many(stage, PEER, STAGE_DEPTH);
@@ -56,7 +56,7 @@ static void keep(struct stage *stage, unsigned count)
 	stage->readers[WITNESS].kept = count;
 }
 
-static void open_own_reader(struct stage *stage)
+void open_own_reader(struct stage *stage)
 {
 	must(stage_open_reader(stage, SUBJECT_READER, STAGE_PATIENT));
 }
@@ -69,13 +69,12 @@ static void settle_down(struct stage *stage)
 	stage_release(stage, SUBJECT_READER, 0);
 }
 
-/* So that the witness has gone past what others hold. */
-static void witness_takes_the_rest(struct stage *stage)
+void witness_takes_the_rest(struct stage *stage)
 {
 	stage_drain(stage);
 }
 
-static void close_own_reader(struct stage *stage)
+void close_own_reader(struct stage *stage)
 {
 	stage_close_reader(stage, SUBJECT_READER);
 }
@@ -90,7 +89,7 @@ static bool came(struct stage *stage, int result, int otherwise)
 
 /* ---- reserve, publish, discard ---- */
 
-static void fill_own_lane(struct stage *stage)
+void fill_own_lane(struct stage *stage)
 {
 	must(stage_open_producer(stage, SUBJECT_AUTHOR, STAGE_PATIENT));
 	stage_send_many(stage, SUBJECT_AUTHOR, STAGE_DEPTH);
@@ -110,7 +109,7 @@ static void keep_all(struct stage *stage)
 }
 
 /* There is room, unless somebody joined a broadcast meanwhile who needs everything. */
-static void run_reserve(struct stage *stage)
+void run_reserve(struct stage *stage)
 {
 	int result = stage_reserve(stage, SUBJECT_AUTHOR, 0, &stage->reservation);
 	if (result != 0)
@@ -127,7 +126,7 @@ static void run_reserve_waits(struct stage *stage)
 	stage->reservation = NULL;
 }
 
-static void publish_and_leave(struct stage *stage)
+void publish_and_leave(struct stage *stage)
 {
 	if (stage->reservation != NULL)
 		stage_publish(stage, SUBJECT_AUTHOR, stage->reservation);
@@ -198,7 +197,7 @@ static void run_discard(struct stage *stage)
 
 /* ---- receive, release ---- */
 
-static void run_receive(struct stage *stage)
+void run_receive(struct stage *stage)
 {
 	struct stage_reader *self = &stage->readers[SUBJECT_READER];
 	ledger_may_hold(stage->ledger, SUBJECT_READER);
@@ -241,7 +240,7 @@ static void run_receive_waits(struct stage *stage)
 	receive_in_time(stage, false);
 }
 
-static void run_receive_recovers(struct stage *stage)
+void run_receive_recovers(struct stage *stage)
 {
 	receive_in_time(stage, true);
 }
@@ -450,7 +449,7 @@ static void run_collect_with(uint32_t flags)
 		must(result);
 }
 
-static void run_collect(struct stage *stage)
+void run_collect(struct stage *stage)
 {
 	(void)stage;
 	run_collect_with(0);
@@ -476,9 +475,6 @@ static void deserted_with_backlog(struct stage *stage)
 	stage_start_dead_reader(stage, 2, 1);
 	stage_kill_dead(stage);
 }
-
-/* Names of functions are not constants of the type of data pointers in C; here they are the same. */
-#define at(function) (const void *)(function)
 
 const struct call calls[] = {
 	{"reserve", at(sluice_reserve), EITHER_KIND, witness, fill_own_lane, release_two_keep_two, run_reserve,

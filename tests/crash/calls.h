@@ -22,6 +22,7 @@ enum call_traits {
 	TAKE_BACK = 1024,   /* what it holds is taken back while it is stopped */
 	DIES_DURING = 2048, /* members die before the call and are found during it */
 	ORDERED = 4096,     /* the channel hands out the oldest message of all producers first */
+	ON_DEVICE = 16384,  /* with the driver that stands in for CUDA's */
 	EXPECTED = 8192     /* a broadcast that keeps everything until two consumers were there; no queue */
 };
 
@@ -39,5 +40,29 @@ struct call {
 
 extern const struct call calls[];
 extern const size_t call_count;
+/* Those of releases behind a stream's work. */
+extern const struct call cuda_calls[];
+extern const size_t cuda_call_count;
+
+/* Names of functions are not constants of the type of data pointers in C; here they are the same. */
+#define at(function) (const void *)(function)
+
+/* ---- scenes that calls share ---- */
+
+/* The harness's consumer alone; with producers; with messages in their lanes. */
+void witness(struct stage *stage);
+void witness_and_peer(struct stage *stage);
+void witness_and_four(struct stage *stage);
+void fill_own_lane(struct stage *stage);
+void open_own_reader(struct stage *stage);
+/* So that the witness has gone past what others hold. */
+void witness_takes_the_rest(struct stage *stage);
+void publish_and_leave(struct stage *stage);
+void close_own_reader(struct stage *stage);
+/* The calls themselves. */
+void run_receive(struct stage *stage);
+void run_receive_recovers(struct stage *stage);
+void run_reserve(struct stage *stage);
+void run_collect(struct stage *stage);
 
 #endif

@@ -265,6 +265,17 @@ void stage_start_dead_reader(struct stage *stage, unsigned receive, unsigned rel
 	await_death();
 }
 
+void stage_start_dead_reader_that(struct stage *stage, unsigned receive, void (*then)(struct stage *stage))
+{
+	stage->dead_reader = start();
+	if (stage->dead_reader != 0)
+		return;
+	must(stage_open_reader(stage, DEAD_READER, STAGE_PATIENT));
+	stage_receive_many(stage, DEAD_READER, receive);
+	then(stage);
+	await_death();
+}
+
 static void end(pid_t *pid)
 {
 	if (*pid == 0)

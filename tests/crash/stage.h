@@ -26,7 +26,9 @@ struct stage_reader {
 	struct sluice_consumer *handle;
 	const struct sluice_message *held[STAGE_HELD];
 	unsigned count;
-	unsigned kept; /* of these so many are not released by stage_drain */
+	unsigned kept;                         /* of these so many are not released by stage_drain */
+	struct ledger_entry *left[STAGE_HELD]; /* released behind a device's work */
+	unsigned left_count;
 };
 
 struct stage {
@@ -83,6 +85,8 @@ unsigned stage_open_readers(const struct stage *stage);
 /* Processes that join, send or receive, and then wait for their death. */
 void stage_start_dead_producer(struct stage *stage, unsigned send);
 void stage_start_dead_reader(struct stage *stage, unsigned receive, unsigned release);
+/* The same, doing something else with what it received. */
+void stage_start_dead_reader_that(struct stage *stage, unsigned receive, void (*then)(struct stage *stage));
 void stage_kill_dead(struct stage *stage);
 
 /* Files in the directory of the channel. */

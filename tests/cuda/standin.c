@@ -541,6 +541,7 @@ const struct standin standin_functions = {
 	.hide = hide,
 	.set_devices = set_devices,
 	.set_strict = set_strict,
+	.set_pace = standin_set_pace,
 	.count = count_all,
 	.break_devices = break_devices,
 };

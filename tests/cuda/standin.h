@@ -32,6 +32,13 @@ struct standin_counts {
 	char violation[128]; /* the last one */
 };
 
+/* When streams do what they are given. */
+enum standin_pace {
+	STANDIN_BY_THREADS, /* in order, each in a thread of its own */
+	STANDIN_AT_ONCE,    /* where they are given it: nothing is left to chance, and there is no other thread */
+	STANDIN_HELD        /* not yet: once they are told to do it at once again, or are waited for */
+};
+
 /* The functions, as a table, so that one symbol is looked up. */
 struct standin {
 	/*
@@ -49,6 +56,8 @@ struct standin {
 	void (*set_devices)(int count);
 	/* Memory that this process cannot write is refused without the read-only flag. True unless set. */
 	void (*set_strict)(bool strict);
+	/* Before the first stream is made, by which it is either threads for good, or the other two by turns. */
+	void (*set_pace)(enum standin_pace pace);
 	void (*count)(struct standin_counts *ret_counts);
 	/*
 	 * A context dies, as by a kernel's fault: everything after it fails, and what streams were given never happens.

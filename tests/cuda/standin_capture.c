@@ -11,7 +11,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct capture *captures; /* under way */
 static _Thread_local int mode;
 
-void standin_capture_begin(struct capture *capture, int how)
+static void capture_begin(struct capture *capture, int how)
 {
 	pthread_mutex_lock(&mutex);
 	capture->mode = how;
@@ -115,7 +115,52 @@ static int cuThreadExchangeStreamCaptureMode(int *exchanged)
 	return OK;
 }
 
+/* Refuses a stream of another context, as some drivers may. */
+static int cuStreamIsCapturing(stream_handle handle, int *status)
+{
+	context_handle context;
+	struct CUstream_st *stream;
+	const int result = standin_enter_stream("cuStreamIsCapturing", handle, &context, &stream);
+
+	if (result)
+		return result;
+	if (standin_capture_of(stream)->context != context)
+		return INVALID_HANDLE;
+	if (stream == context->legacy && standin_blocks_legacy(context))
+		return CAPTURE_IMPLICIT;
+	*status = standin_is_captured(standin_capture_of(stream));
+	return OK;
+}
+
+static int cuStreamBeginCapture(stream_handle handle, int how)
+{
+	context_handle context;
+	struct CUstream_st *stream;
+	const int result = standin_enter_stream("cuStreamBeginCapture", handle, &context, &stream);
+
+	if (result)
+		return result;
+	if (stream == context->legacy)
+		return CAPTURE_UNSUPPORTED;
+	capture_begin(standin_capture_of(stream), how);
+	return OK;
+}
+
+static int cuStreamEndCapture(stream_handle handle, void **graph)
+{
+	context_handle context;
+	struct CUstream_st *stream;
+	const int result = standin_enter_stream("cuStreamEndCapture", handle, &context, &stream);
+
+	*graph = NULL;
+	return result ? result : standin_capture_end(standin_capture_of(stream));
+}
+
 /* ---- by name ---- */
 
-extern __typeof__(cuThreadExchangeStreamCaptureMode) standin_cuThreadExchangeStreamCaptureMode
-	__attribute__((alias("cuThreadExchangeStreamCaptureMode")));
+#define EXPORT(name) extern __typeof__(name) standin_##name __attribute__((alias(#name)));
+
+EXPORT(cuStreamIsCapturing)
+EXPORT(cuStreamBeginCapture)
+EXPORT(cuStreamEndCapture)
+EXPORT(cuThreadExchangeStreamCaptureMode)

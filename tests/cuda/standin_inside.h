@@ -80,7 +80,6 @@ struct capture {
 	pthread_t thread; /* that began it */
 };
 
-void standin_capture_begin(struct capture *capture, int how);
 /* CAPTURE_INVALIDATED if somebody has spoilt it. */
 int standin_capture_end(struct capture *capture);
 bool standin_is_captured(const struct capture *capture);
@@ -93,12 +92,17 @@ int standin_refuse_waiting(context_handle context);
 
 /* ---- standin_stream.c ---- */
 
+/* standin_enter_context for calls that name a stream, of whatever context. */
+int standin_enter_stream(
+	const char *name, stream_handle handle, context_handle *ret_context, struct CUstream_st **ret_stream);
+struct capture *standin_capture_of(struct CUstream_st *stream);
 /* Whether a stream takes work in this context; counts as a violation if not. */
 int standin_check_stream(const char *name, context_handle context, stream_handle stream);
 /* Has the stream free memory. */
 int standin_submit_free(
 	context_handle context, stream_handle stream, device_address address, int (*free_now)(device_address));
 
+void standin_set_pace(enum standin_pace pace);
 int standin_synchronize(context_handle context);
 void standin_end_streams(context_handle context);
 

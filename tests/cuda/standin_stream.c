@@ -26,6 +26,7 @@ struct CUstream_st {
 	context_handle context;
 	struct CUstream_st *next; /* of the context */
 	struct CUstream_st *next_ended;
+	struct CUstream_st *next_without; /* a thread */
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
@@ -127,22 +128,10 @@ static void do_job(const struct job *job)
 	}
 }
 
-static void *work(void *argument)
+/* Does all that there is; the stream's mutex is held. */
+static void do_jobs(struct CUstream_st *stream)
 {
-	struct CUstream_st *stream = argument;
-
-	pthread_mutex_lock(&stream->mutex);
-	for (;;) {
-		struct job *job = stream->first;
-
-		if (!job) {
-			stream->busy = false;
-			pthread_cond_broadcast(&stream->changed);
-			if (stream->quit)
-				break;
-			pthread_cond_wait(&stream->changed, &stream->mutex);
-			continue;
-		}
+	for (struct job *job = stream->first; job; job = stream->first) {
 		stream->busy = true;
 		stream->first = job->next;
 		if (!stream->first)
@@ -157,9 +146,26 @@ static void *work(void *argument)
 		free(job);
 		pthread_mutex_lock(&stream->mutex);
 	}
+	stream->busy = false;
+	pthread_cond_broadcast(&stream->changed);
+}
+
+static void *work(void *argument)
+{
+	struct CUstream_st *stream = argument;
+
+	pthread_mutex_lock(&stream->mutex);
+	do_jobs(stream);
+	while (!stream->quit) {
+		pthread_cond_wait(&stream->changed, &stream->mutex);
+		do_jobs(stream);
+	}
 	pthread_mutex_unlock(&stream->mutex);
 	return NULL;
 }
+
+static enum standin_pace pace;
+static struct CUstream_st *without_thread;
 
 static int submit(struct CUstream_st *stream, struct job job)
 {
@@ -176,6 +182,8 @@ static int submit(struct CUstream_st *stream, struct job job)
 	stream->end = &copy->next;
 	stream->busy = true;
 	pthread_cond_broadcast(&stream->changed);
+	if (pace == STANDIN_AT_ONCE)
+		do_jobs(stream);
 	pthread_mutex_unlock(&stream->mutex);
 	return OK;
 }
@@ -183,6 +191,8 @@ static int submit(struct CUstream_st *stream, struct job job)
 static void wait_until_idle(struct CUstream_st *stream)
 {
 	pthread_mutex_lock(&stream->mutex);
+	if (pace != STANDIN_BY_THREADS)
+		do_jobs(stream);
 	while (stream->busy || stream->first)
 		pthread_cond_wait(&stream->changed, &stream->mutex);
 	pthread_mutex_unlock(&stream->mutex);
@@ -202,13 +212,17 @@ static struct CUstream_st *new_stream(context_handle context, bool blocking)
 	stream->end = &stream->first;
 	pthread_mutex_init(&stream->mutex, NULL);
 	pthread_cond_init(&stream->changed, NULL);
-	if (pthread_create(&stream->thread, NULL, work, stream)) {
+	if (pace == STANDIN_BY_THREADS && pthread_create(&stream->thread, NULL, work, stream)) {
 		free(stream);
 		return NULL;
 	}
 	pthread_mutex_lock(&standin_mutex);
 	stream->next = context->streams;
 	context->streams = stream;
+	if (pace != STANDIN_BY_THREADS) {
+		stream->next_without = without_thread;
+		without_thread = stream;
+	}
 	pthread_mutex_unlock(&standin_mutex);
 	return stream;
 }
@@ -221,8 +235,11 @@ static void end_stream(struct CUstream_st *stream)
 	pthread_mutex_lock(&stream->mutex);
 	stream->quit = true;
 	pthread_cond_broadcast(&stream->changed);
+	if (pace != STANDIN_BY_THREADS)
+		do_jobs(stream);
 	pthread_mutex_unlock(&stream->mutex);
-	pthread_join(stream->thread, NULL);
+	if (pace == STANDIN_BY_THREADS)
+		pthread_join(stream->thread, NULL);
 	if (standin_is_captured(&stream->capture))
 		(void)standin_capture_end(&stream->capture);
 	__atomic_store_n(&stream->ended, true, __ATOMIC_RELAXED);
@@ -279,6 +296,15 @@ int standin_synchronize(context_handle context)
 	return standin_is_broken() ? ILLEGAL_ADDRESS : OK;
 }
 
+void standin_set_pace(enum standin_pace new_pace)
+{
+	pace = new_pace;
+	if (pace != STANDIN_AT_ONCE)
+		return;
+	for (struct CUstream_st *stream = without_thread; stream; stream = stream->next_without)
+		wait_until_idle(stream);
+}
+
 /* NULL, 1 and 2 are the current context's default stream. */
 static struct CUstream_st *stream_of(context_handle context, stream_handle handle)
 {
@@ -303,12 +329,17 @@ static int find_stream(const char *name, context_handle context, stream_handle h
 	return OK;
 }
 
-static int enter(const char *name, stream_handle handle, struct CUstream_st **ret_stream)
+int standin_enter_stream(
+	const char *name, stream_handle handle, context_handle *ret_context, struct CUstream_st **ret_stream)
 {
-	context_handle context;
-	const int result = standin_enter_context(name, &context);
+	const int result = standin_enter_context(name, ret_context);
 
-	return result ? result : find_stream(name, context, handle, ret_stream);
+	return result ? result : find_stream(name, *ret_context, handle, ret_stream);
+}
+
+struct capture *standin_capture_of(struct CUstream_st *stream)
+{
+	return &stream->capture;
 }
 
 /* Whether a stream takes work: one of another context does not, nor one that is captured, or waits for such a one. */
@@ -371,55 +402,15 @@ static int cuStreamDestroy(stream_handle stream)
 	return OK;
 }
 
-static int cuStreamGetCtx(stream_handle handle, context_handle *context)
-{
-	struct CUstream_st *stream;
-	const int result = enter("cuStreamGetCtx", handle, &stream);
-
-	if (!result)
-		*context = stream->context;
-	return result;
-}
-
-/* Refuses a stream of another context, as some drivers may. */
-static int cuStreamIsCapturing(stream_handle handle, int *status)
+static int cuStreamGetCtx(stream_handle handle, context_handle *ret_context)
 {
 	context_handle context;
 	struct CUstream_st *stream;
-	int result = standin_enter_context("cuStreamIsCapturing", &context);
+	const int result = standin_enter_stream("cuStreamGetCtx", handle, &context, &stream);
 
 	if (!result)
-		result = find_stream("cuStreamIsCapturing", context, handle, &stream);
-	if (result)
-		return result;
-	if (stream->context != context)
-		return INVALID_HANDLE;
-	if (stream == context->legacy && standin_blocks_legacy(context))
-		return CAPTURE_IMPLICIT;
-	*status = standin_is_captured(&stream->capture);
-	return OK;
-}
-
-static int cuStreamBeginCapture(stream_handle handle, int mode)
-{
-	struct CUstream_st *stream;
-	const int result = enter("cuStreamBeginCapture", handle, &stream);
-
-	if (result)
-		return result;
-	if (stream == stream->context->legacy)
-		return CAPTURE_UNSUPPORTED;
-	standin_capture_begin(&stream->capture, mode);
-	return OK;
-}
-
-static int cuStreamEndCapture(stream_handle handle, void **graph)
-{
-	struct CUstream_st *stream;
-	const int result = enter("cuStreamEndCapture", handle, &stream);
-
-	*graph = NULL;
-	return result ? result : standin_capture_end(&stream->capture);
+		*ret_context = stream->context;
+	return result;
 }
 
 static int cuStreamSynchronize(stream_handle handle)
@@ -597,9 +588,6 @@ static int cuEventDestroy(event_handle event)
 EXPORT(cuStreamCreate)
 EXPORT(cuStreamDestroy)
 EXPORT(cuStreamGetCtx)
-EXPORT(cuStreamIsCapturing)
-EXPORT(cuStreamBeginCapture)
-EXPORT(cuStreamEndCapture)
 EXPORT(cuStreamSynchronize)
 EXPORT(cuMemcpyHtoDAsync)
 EXPORT(cuMemcpyDtoH)

@@ -54,7 +54,7 @@ static struct sluice_channel_options channel_options(unsigned mode)
 		.depth = FUZZ_DEPTH,
 		.lane_bytes = FUZZ_LANE_BYTES,
 		.max_deliveries = 2,
-		.take_back_ns = (mode & MODE_TAKE_BACK) != 0 ? 1 : 0,
+		.take_back_ns = (mode & (MODE_TAKE_BACK | MODE_BROADCAST)) == MODE_TAKE_BACK ? 1 : 0,
 		.open_timeout_ns = 1000000,
 	};
 }

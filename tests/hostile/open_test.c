@@ -105,6 +105,9 @@ static void channel_options_out_of_range_are_refused(void **state)
 		*CHANNEL(.permissions = UINT32_MAX),
 		*CHANNEL(.allowed_uid_count = 1),
 		*CHANNEL(.open_timeout_ns = -1),
+		*CHANNEL(.take_back_ns = -1),
+		*CHANNEL(.mode = SLUICE_BROADCAST, .take_back_ns = 1),
+		*CHANNEL(.mode = SLUICE_QUEUE, .expected_consumers = 1),
 	};
 
 	(void)state;
@@ -129,6 +132,8 @@ static void member_options_out_of_range_are_refused(void **state)
 	const struct sluice_consumer_options consumers[] = {
 		*CONSUMER(.channel = CHANNEL(), .flags = 4),
 		*CONSUMER(.channel = CHANNEL(), .flags = UINT32_MAX),
+		*CONSUMER(.channel = CHANNEL(), .expected_producers = 1),
+		*CONSUMER(.channel = CHANNEL(.mode = SLUICE_QUEUE), .flags = SLUICE_START_NEWEST),
 	};
 	struct sluice_producer *producer = NULL;
 	struct sluice_consumer *consumer = NULL;

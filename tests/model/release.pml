@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Releasing against a producer that sleeps for want of room: wait_for_room in producer.c, sluice_release and linger in
- * consumer.c.
+ * Releasing against a producer that sleeps for want of room: producer_wait_for_room in producer_room.c,
+ * sluice_release in consumer_release.c and linger in consumer_receive.c.
  *
  * The producer needs the room of the first two or of all three messages in its lane, which are reclaimed in order. Before
  * it arms its bell it says how many (`enough`), and whoever releases one rings only if the oldest and the last of those are

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sleeping and waking: doorbell.c, the waits of consumer.c, wake_consumers in producer.c.
+ * Sleeping and waking: doorbell.c, the waits of consumer_receive.c, producer_wake_consumers in
+ * producer_room.c.
  *
  * Publishers and three consumers with an explicit store buffer each, as x86 has them: a plain store waits in the buffer for
  * any time, a locked instruction empties the buffer first, a load looks at memory. In a queue a publisher wakes one sleeper

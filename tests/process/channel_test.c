@@ -35,7 +35,7 @@ static void whoever_attaches_gets_what_exists(void **state)
 	check_equal(64, made.alignment);
 	check(made.max_message_bytes > 0 && made.max_message_bytes <= made.lane_bytes / 2);
 	consumer = join_consumer("tokens", CONSUMER(.channel = CHANNEL(.mode = SLUICE_QUEUE, .depth = 64,
-							    .lane_bytes = 1 << 20, .expected_consumers = 7)));
+							    .lane_bytes = 1 << 20, .max_deliveries = 7)));
 	check_result(0, sluice_consumer_geometry(consumer, &found));
 	check(!memcmp(&made, &found, sizeof made));
 	other = join_producer("tokens", PRODUCER(.lane_bytes = 1 << 18, .depth = 100, .alignment = 256));

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking at channels from outside, and removing them: what the figures say, and that looking disturbs nobody. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -265,6 +267,71 @@ static void a_backlog_without_members_is_removed_without_force(void **state)
 	check_result(-ENOENT, sluice_channel_remove("tokens", NULL, SLUICE_REMOVE_FORCE));
 }
 
+static char lane_files[2][SLUICE_MAX_NAME + 64];
+
+/* Notes the files of the only lane: all but the channel's control object. */
+static void note_lane_files(void)
+{
+	DIR *stream = opendir(sandbox_directory());
+	unsigned count = 0;
+
+	check(stream != NULL);
+	for (const struct dirent *entry = readdir(stream); entry; entry = readdir(stream))
+		if (strstr(entry->d_name, ".data") || strstr(entry->d_name, ".claims")) {
+			check(count < 2);
+			snprintf(lane_files[count++], sizeof lane_files[0], "%s", sandbox_path(entry->d_name));
+		}
+	check_equal(2, count);
+	closedir(stream);
+}
+
+static void a_lane_whose_files_somebody_took_away_is_counted(void **state)
+{
+	struct sluice_channel_stat *stat;
+
+	(void)state;
+	open_both(NULL);
+	stat = look();
+	check_equal(0, stat->unreadable_lanes);
+	sluice_channel_stat_free(stat);
+	note_lane_files();
+	check(!unlink(lane_files[0]));
+	stat = look();
+	check_equal(0, stat->lane_count);
+	check_equal(1, stat->unreadable_lanes);
+	sluice_channel_stat_free(stat);
+	close_both();
+	check_result(0, sluice_channel_remove("tokens", NULL, 0));
+}
+
+/* However many descriptors a look finds left, it tells of every lane or says why it cannot. */
+static void a_look_without_descriptors_says_so(void **state)
+{
+	struct sluice_channel_stat *stat = NULL;
+	struct rlimit limit, tight;
+	int result = -EMFILE;
+	unsigned refused = 0;
+
+	(void)state;
+	open_both(NULL);
+	check(!getrlimit(RLIMIT_NOFILE, &limit));
+	tight = limit;
+	for (tight.rlim_cur = 0; result != 0 && tight.rlim_cur < limit.rlim_cur; tight.rlim_cur++) {
+		check(!setrlimit(RLIMIT_NOFILE, &tight));
+		result = sluice_channel_stat("tokens", NULL, &stat);
+		if (result != 0)
+			check_result(-EMFILE, result);
+		refused += result != 0;
+	}
+	check(!setrlimit(RLIMIT_NOFILE, &limit));
+	check_result(0, result);
+	check(refused > 0);
+	check_equal(1, stat->lane_count);
+	check_equal(0, stat->unreadable_lanes);
+	sluice_channel_stat_free(stat);
+	close_both();
+}
+
 static void looking_for_what_is_not_there_says_so(void **state)
 {
 	static const char *const bad_names[] = {"", "a/b", ".hidden", "/x"};
@@ -291,6 +358,8 @@ int main(void)
 		promise(a_list_names_every_channel_in_order_and_none_else),
 		promise(a_channel_with_members_is_removed_only_by_force_and_they_go_on),
 		promise(a_backlog_without_members_is_removed_without_force),
+		promise(a_lane_whose_files_somebody_took_away_is_counted),
+		promise(a_look_without_descriptors_says_so),
 		promise(looking_for_what_is_not_there_says_so),
 	};
 

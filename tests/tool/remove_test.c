@@ -41,7 +41,7 @@ static void gc_keeps_a_backlog_and_drops_it_when_told(void **state)
 	json_object_put(document);
 	run("gc tokens");
 	assert_int_equal(out.code, 0);
-	assert_says(out.text, "nothing to do");
+	assert_says(out.text, "nothing to do; 1 message left, and no member: --drop removes");
 	run("gc --drop");
 	assert_int_equal(out.code, 0);
 	assert_says(out.text, "1 message dropped");
@@ -50,6 +50,24 @@ static void gc_keeps_a_backlog_and_drops_it_when_told(void **state)
 	assert_says(out.text, "no channels");
 	run("gc tokens");
 	assert_int_equal(out.code, 1);
+}
+
+static void gc_says_how_a_persistent_channel_goes(void **state)
+{
+	struct sluice_channel_options channel = {.size = sizeof channel, .flags = SLUICE_PERSISTENT};
+	struct sluice_consumer_options options = {.size = sizeof options, .channel = &channel};
+	struct sluice_consumer *consumer = NULL;
+
+	(void)state;
+	assert_int_equal(sluice_consumer_open("kept", &options, &consumer), 0);
+	run("gc kept");
+	assert_says(out.text, "kept: nothing to do\n");
+	assert_int_equal(sluice_consumer_close(consumer), 0);
+	run("gc kept");
+	assert_int_equal(out.code, 0);
+	assert_says(out.text, "'sluice rm kept' removes it");
+	run("rm kept");
+	assert_int_equal(out.code, 0);
 }
 
 static void rm_refuses_while_members_live_and_works_after(void **state)
@@ -175,6 +193,7 @@ static int run_cases(void)
 {
 	const struct CMUnitTest cases[] = {
 		CASE(gc_keeps_a_backlog_and_drops_it_when_told),
+		CASE(gc_says_how_a_persistent_channel_goes),
 		CASE(rm_refuses_while_members_live_and_works_after),
 		CASE(rm_with_force_leaves_the_members_among_themselves),
 		CASE(one_impossible_name_removes_nothing),
