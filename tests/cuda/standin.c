@@ -534,6 +534,7 @@ static void break_devices(void)
 extern const struct standin standin_functions;
 
 const struct standin standin_functions = {
+	.size = sizeof(struct standin),
 	.fail = fail,
 	.calls = calls,
 	.set_attribute = set_attribute,

@@ -41,6 +41,7 @@ enum standin_pace {
 
 /* The functions, as a table, so that one symbol is looked up. */
 struct standin {
+	size_t size; /* of this: the package's tests have it once more, and compare */
 	/*
 	 * The call of entry point `name` (as cuMemHostRegister) that comes after `skip` more returns `result`; 0: none
 	 * does.

@@ -43,6 +43,7 @@ class _Standin(ctypes.Structure):
     """struct standin of tests/cuda/standin.h."""
 
     _fields_ = [
+        ("size", ctypes.c_size_t),
         ("fail", ctypes.CFUNCTYPE(None, ctypes.c_char_p, _U, _I)),
         ("calls", ctypes.CFUNCTYPE(_U, ctypes.c_char_p)),
         ("set_attribute", ctypes.CFUNCTYPE(None, _I, _I)),
@@ -50,6 +51,7 @@ class _Standin(ctypes.Structure):
         ("hide", ctypes.CFUNCTYPE(None, ctypes.c_char_p)),
         ("set_devices", ctypes.CFUNCTYPE(None, _I)),
         ("set_strict", ctypes.CFUNCTYPE(None, ctypes.c_bool)),
+        ("set_pace", ctypes.CFUNCTYPE(None, _I)),
         ("count", ctypes.CFUNCTYPE(None, ctypes.POINTER(Counts))),
         ("break_devices", ctypes.CFUNCTYPE(None)),
     ]
@@ -74,6 +76,7 @@ class Driver:
         self.standin = None
         if hasattr(self.library, "standin_functions"):
             self.standin = _Standin.in_dll(self.library, "standin_functions")
+            assert self.standin.size == ctypes.sizeof(_Standin), "tests/cuda/standin.h has changed"
         self.kept = []
 
     def __getattr__(self, name):
