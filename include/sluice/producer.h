@@ -70,7 +70,8 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_producer_open(
 /*
  * Leaves the channel: discards an open reservation, marks the lane as ended. What was published stays until it is
  * released. NULL is fine. Returns 0, -ECHILD, -EBADF, or -ETIMEDOUT (somebody holds the channel's gate for longer than
- * open_timeout_ns: one has left all the same, and removing what is drained is up to others).
+ * open_timeout_ns) or -ESTALE (declared dead by others, or its descriptors were closed behind its back): one has left all the
+ * same, and removing what is drained is up to others.
  */
 SLUICE_API int sluice_producer_close(struct sluice_producer *producer);
 

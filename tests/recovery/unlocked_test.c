@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Members whose descriptors were closed behind the library's back, as programs do that become daemons: their locks are gone,
+ * so that they are dead to the others, and live.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "deaths.h"
+
+/* Closes all that the process did not open itself, as it thinks. */
+static void become_a_daemon(void)
+{
+	check_result(0, close_range(3, ~0U, 0));
+}
+
+/* ---- leaving ---- */
+
+/* Leaves with files of its own where the library's descriptors were, in which no byte is locked. */
+static void leave_with_other_files(void *shared, unsigned index)
+{
+	struct scene *scene = shared;
+	struct sluice_consumer *own = join_consumer("tokens", NULL);
+
+	become_a_daemon();
+	for (unsigned i = 0; i < index; i++)
+		check(memfd_create("log", MFD_CLOEXEC) >= 0);
+	scene->result = sluice_consumer_close(own);
+	tally_add(&scene->ready);
+	_exit(0);
+}
+
+static void who_lost_its_descriptors_declares_nobody_dead_as_it_leaves(void **state)
+{
+	struct scene *scene = new_scene();
+	struct sluice_producer *producer = join_producer("tokens", PRODUCER(.channel = CHANNEL()));
+	struct sluice_consumer *consumer = join_consumer("tokens", NULL);
+	const struct sluice_message *message;
+
+	(void)state;
+	send_number(producer, 1);
+	message = hold_number(consumer, 1);
+	finish(start_ready(leave_with_other_files, scene, 20));
+	check_equal(0, look().dead);
+	check_equal(2, look().alive);
+	check_equal(1, look().held);
+	check_result(-ESTALE, scene->result);
+	check_result(0, sluice_release(message));
+	check_full_capacity(producer, consumer, 8);
+	check_result(0, sluice_producer_close(producer));
+	check_result(0, sluice_consumer_close(consumer));
+	check_equal(0, sandbox_objects(NULL));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		promise(who_lost_its_descriptors_declares_nobody_dead_as_it_leaves),
+	};
+
+	return cmocka_run_group_tests_name("recovery: unlocked", tests, NULL, NULL);
+}
