@@ -200,7 +200,7 @@ bool consumer_goes_on(struct sluice_consumer *consumer)
 	const struct layout_epochs *epochs = &consumer->channel.control->epochs;
 	if (consumer->lane_count != 1 || consumer->at_once_until == 0 || consumer->ordered ||
 		consumer->received_messages < consumer->at_once_until || consumer->pending_error != 0 ||
-		consumer->attachment != NULL)
+		consumer->attachment != NULL || !peers_count_me(&consumer->channel))
 		return false;
 	/* relaxed, both: a proper look finds out what they stand for (E2, R2), and one that is missed here shows the next time */
 	if (atomic_load_relaxed(&epochs->lanes) != consumer->lanes_epoch ||
@@ -221,6 +221,8 @@ static void collect_leaving(struct sluice_consumer *consumer)
 static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
 	collect_leaving(consumer);
+	if (UNLIKELY(!peers_count_me(&consumer->channel)))
+		return -ESTALE; /* also one that never sleeps has to learn of it: nobody would give back what it takes now */
 	if (UNLIKELY(consumer->pending_error != 0)) {
 		int error = consumer->pending_error;
 		consumer->pending_error = 0;

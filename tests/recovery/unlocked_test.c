@@ -55,10 +55,83 @@ static void who_lost_its_descriptors_declares_nobody_dead_as_it_leaves(void **st
 	check_equal(0, sandbox_objects(NULL));
 }
 
+/* ---- staying ---- */
+
+/* Never sleeps: there is always something to receive, or room. Stores what a call says that does not succeed. */
+static void receive_without_end(void *shared, unsigned index)
+{
+	struct scene *scene = shared;
+	struct sluice_consumer *own =
+		join_consumer("tokens", CONSUMER(.spin_ns = index ? SLUICE_SPIN_ONLY : SLUICE_NO_SPIN));
+	const struct sluice_message *message;
+	int result;
+
+	become_a_daemon();
+	tally_add(&scene->ready);
+	tally_wait(&scene->go, 1);
+	do
+		result = sluice_receive(own, index ? PATIENCE : 0, &message);
+	while (result == -EAGAIN || (result == 0 && sluice_release(message) == 0));
+	scene->result = result;
+	tally_add(&scene->done);
+	_exit(0);
+}
+
+static void send_without_end(void *shared, unsigned index)
+{
+	struct scene *scene = shared;
+	struct sluice_producer *own =
+		join_producer("tokens", PRODUCER(.spin_ns = index ? SLUICE_SPIN_ONLY : SLUICE_NO_SPIN));
+	int result;
+
+	become_a_daemon();
+	tally_add(&scene->ready);
+	tally_wait(&scene->go, 1);
+	do
+		result = try_to_send(own, 1, index ? PATIENCE : 0);
+	while (result == -EAGAIN || result == 0);
+	scene->result = result;
+	tally_add(&scene->done);
+	_exit(0);
+}
+
+static void is_told(process_body body, unsigned index)
+{
+	struct scene *scene = new_scene();
+	struct sluice_producer *producer = join_producer("tokens", PRODUCER(.channel = CHANNEL()));
+	const unsigned member = start_ready(body, scene, index);
+	struct sluice_consumer *consumer = join_consumer("tokens", NULL); /* declares it dead before it enters */
+
+	tally_add(&scene->go);
+	tally_wait(&scene->done, 1);
+	check_result(-ESTALE, scene->result);
+	finish(member);
+	check_result(0, sluice_producer_close(producer));
+	check_result(0, sluice_consumer_close(consumer));
+	if (sandbox_objects(NULL) != 0)
+		clear_away(); /* what a producer sent that had lost its lane */
+}
+
+static void a_consumer_that_never_sleeps_is_told_that_it_is_dead_to_the_others(void **state)
+{
+	(void)state;
+	is_told(receive_without_end, 0);
+	is_told(receive_without_end, 1);
+}
+
+static void a_producer_that_never_sleeps_is_told_that_it_is_dead_to_the_others(void **state)
+{
+	(void)state;
+	is_told(send_without_end, 0);
+	is_told(send_without_end, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		promise(who_lost_its_descriptors_declares_nobody_dead_as_it_leaves),
+		promise(a_consumer_that_never_sleeps_is_told_that_it_is_dead_to_the_others),
+		promise(a_producer_that_never_sleeps_is_told_that_it_is_dead_to_the_others),
 	};
 
 	return cmocka_run_group_tests_name("recovery: unlocked", tests, NULL, NULL);
