@@ -57,6 +57,46 @@ static void who_lost_its_descriptors_declares_nobody_dead_as_it_leaves(void **st
 
 /* ---- staying ---- */
 
+/* Takes one message, loses its locks, and once it was declared dead takes another at once and stays with it. */
+static void hold_one_more(void *shared, unsigned index)
+{
+	struct scene *scene = shared;
+	struct sluice_consumer *own = join_consumer("tokens", NULL);
+
+	(void)index;
+	check_result(0, sluice_release(hold_number(own, 0)));
+	become_a_daemon();
+	tally_add(&scene->ready);
+	tally_wait(&scene->go, 1);
+	hold_number(own, 1);
+	stay(scene);
+}
+
+static void what_one_takes_who_is_dead_to_the_others_is_not_lost(void **state)
+{
+	struct scene *scene = new_scene();
+	/* Messages of one kind, of which the second is taken by the shortest way. */
+	struct sluice_producer *producer =
+		join_producer("tokens", PRODUCER(.channel = CHANNEL(), .sample_rate_hz = SLUICE_STAMP_NONE));
+	struct sluice_consumer *consumer;
+	unsigned holder;
+
+	(void)state;
+	send_numbers(producer, 0, 4);
+	holder = start_ready(hold_one_more, scene, 0);
+	consumer = join_consumer("tokens", NULL); /* declares it dead before it enters, in that very slot */
+	tally_add(&scene->go);
+	tally_wait(&scene->ready, 2);
+	kill_hard(holder);
+	take_again(consumer, 1, 2);
+	take_again(consumer, 2, 1);
+	take_again(consumer, 3, 1);
+	check_full_capacity(producer, consumer, 8);
+	check_result(0, sluice_producer_close(producer));
+	check_result(0, sluice_consumer_close(consumer));
+	check_equal(0, sandbox_objects(NULL));
+}
+
 /* Never sleeps: there is always something to receive, or room. Stores what a call says that does not succeed. */
 static void receive_without_end(void *shared, unsigned index)
 {
@@ -130,6 +170,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		promise(who_lost_its_descriptors_declares_nobody_dead_as_it_leaves),
+		promise(what_one_takes_who_is_dead_to_the_others_is_not_lost),
 		promise(a_consumer_that_never_sleeps_is_told_that_it_is_dead_to_the_others),
 		promise(a_producer_that_never_sleeps_is_told_that_it_is_dead_to_the_others),
 	};
