@@ -40,6 +40,8 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 	if (found == LANE_EMPTY)
 		return LOOK_NOTHING;
 	if (found != LANE_FOUND) {
+		/* D3: K2 or B1 before, the look for the sleeper after, pairs with D2 in doorbell_arm */
+		atomic_fence_after_rmw();
 		consumer_wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
 		return fault_of(consumer, lane, found, fault);
 	}
