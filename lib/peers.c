@@ -75,9 +75,9 @@ int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *wa
 {
 	uint64_t sleep_ns = waiter_sleep_ns(waiter);
 	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(bell, sleep_ns);
-	doorbell_disarm(bell);
 	if (!peers_count_me(channel))
-		return -ESTALE;
+		return -ESTALE; /* the bell can be another's by now, who may be about to sleep */
+	doorbell_disarm(bell);
 	if (error == -ETIMEDOUT)
 		waiter->now_ns += sleep_ns; /* for the caller, who looks after the others by it */
 	return sleep_ns == 0 || error == -EINTR ? error : 0;
