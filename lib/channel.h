@@ -58,14 +58,14 @@ int channel_join(struct channel *channel, struct handle *handle, const char *nam
 int channel_leave(struct channel *channel, bool clean);
 
 /*
- * False if the control object's descriptor was closed behind our back, as programs that become daemons do with those that they
- * do not know: it may be another file by now, in which every lock looks free.
+ * False if the control object's descriptor was closed behind our back, as programs that become daemons do with those that
+ * they do not know: it may be another file by now, in which every lock looks free.
  */
 bool channel_is_open(const struct channel *channel);
 
 /*
- * Takes the gate, waiting up to `timeout_ns`. Returns 0, -ETIMEDOUT, -EAGAIN with a time-out of 0, or -ESTALE: what it would be
- * taken through, or looked through, is not the control object that was opened.
+ * Takes the gate, waiting up to `timeout_ns`. Returns 0, -ETIMEDOUT, -EAGAIN with a time-out of 0, or -ESTALE: what it would
+ * be taken through, or looked through, is not the control object that was opened.
  */
 int channel_lock_gate(struct channel *channel, int64_t timeout_ns);
 void channel_unlock_gate(struct channel *channel);
