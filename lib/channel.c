@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "atomic.h"
@@ -101,10 +102,37 @@ static void set_trust(struct channel *channel, const struct sluice_channel_optio
 	};
 }
 
+/* ---- whose descriptors these are ---- */
+
+/* Notes which object the channel's is, to know it again. */
+static int note_object(struct channel *channel)
+{
+	struct stat status;
+	if (fstat(channel->control_fd, &status) != 0)
+		return -errno;
+	channel->device = status.st_dev;
+	channel->inode = status.st_ino;
+	return 0;
+}
+
+static bool leads_to_control(const struct channel *channel, int fd)
+{
+	struct stat status;
+	return fstat(fd, &status) == 0 && status.st_dev == channel->device && status.st_ino == channel->inode;
+}
+
+bool channel_is_open(const struct channel *channel)
+{
+	return leads_to_control(channel, channel->control_fd);
+}
+
 /* ---- the gate ---- */
 
 int channel_lock_gate(struct channel *channel, int64_t timeout_ns)
 {
+	/* Another file's gate is always free, and in it nobody lives. */
+	if (!channel_is_open(channel) || !leads_to_control(channel, channel->lock_fd))
+		return -ESTALE;
 	struct deadline deadline = deadline_in(timeout_ns);
 	uint64_t pause_ns = 20000;
 	for (;;) {
@@ -164,6 +192,9 @@ static int create_control(struct channel *channel, const char *file)
 		&channel->control_fd, &channel->segment);
 	if (error != 0)
 		return error;
+	error = note_object(channel);
+	if (error != 0)
+		return error;
 	describe_channel(channel);
 	char path[SEGMENT_PATH_BYTES];
 	segment_path(channel->control_fd, path);
@@ -183,7 +214,9 @@ static int open_control(struct channel *channel, const char *file, const char *n
 		return error;
 	if (header.bytes != sizeof(struct layout_control))
 		return -EBADMSG;
-	error = segment_map(channel->control_fd, header.bytes, true, &channel->segment);
+	error = note_object(channel);
+	if (error == 0)
+		error = segment_map(channel->control_fd, header.bytes, true, &channel->segment);
 	if (error != 0)
 		return error;
 	channel->control = channel->segment.base;

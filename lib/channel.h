@@ -9,6 +9,7 @@
 #ifndef SLUICE_LIB_CHANNEL_H
 #define SLUICE_LIB_CHANNEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <sluice/channel.h>
@@ -51,11 +52,21 @@ int channel_join(struct channel *channel, struct handle *handle, const char *nam
 
 /*
  * Leaves the channel and takes it away if this was the last one, all lanes are drained and it is not persistent.
- * `clean`: counts as a producer's end of stream. Returns 0 or -ETIMEDOUT (the gate; one has left all the same).
+ * `clean`: counts as a producer's end of stream. Returns 0, -ETIMEDOUT (the gate) or -ESTALE (this member was declared dead,
+ * or its descriptors are others by now); one has left all the same.
  */
 int channel_leave(struct channel *channel, bool clean);
 
-/* Takes the gate, waiting up to `timeout_ns`. Returns 0, -ETIMEDOUT, or -EAGAIN with a time-out of 0. */
+/*
+ * False if the control object's descriptor was closed behind our back, as programs that become daemons do with those that
+ * they do not know: it may be another file by now, in which every lock looks free.
+ */
+bool channel_is_open(const struct channel *channel);
+
+/*
+ * Takes the gate, waiting up to `timeout_ns`. Returns 0, -ETIMEDOUT, -EAGAIN with a time-out of 0, or -ESTALE: what it would
+ * be taken through, or looked through, is not the control object that was opened.
+ */
 int channel_lock_gate(struct channel *channel, int64_t timeout_ns);
 void channel_unlock_gate(struct channel *channel);
 

@@ -30,8 +30,6 @@ static int check_options(const struct sluice_consumer_options *options)
 static void set_up(struct sluice_consumer *consumer, const struct sluice_consumer_options *options)
 {
 	consumer->page = &consumer->channel.control->consumers[consumer->channel.slot];
-	consumer->received_messages = atomic_load_relaxed(&consumer->page->received_messages); /* relaxed: a figure */
-	consumer->received_bytes = atomic_load_relaxed(&consumer->page->received_bytes);       /* relaxed: likewise */
 	peers_start(&consumer->channel);
 	consumer->lanes_epoch = UINT64_MAX;
 	/* R2: before any lane's tail is read: what is returned later is seen as a change */

@@ -40,7 +40,7 @@ struct sluice_consumer {
 	struct handle handle;
 	struct message_pool pool; /* outlives close: see message_pool */
 	struct layout_consumer_page *page;
-	uint64_t received_messages; /* as they stand on the page */
+	uint64_t received_messages; /* the page is told, and not asked: others may write there */
 	uint64_t received_bytes;
 	uint64_t turn_until; /* received_messages and received_bytes at which the turn of a lane is over */
 	uint64_t turn_until_bytes;

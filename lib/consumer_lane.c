@@ -291,7 +291,8 @@ static enum consumer_lane_found take_queue(
 	lane->next++;
 	const char *reason = read_message(lane, sequence, message);
 	if (reason != NULL) {
-		claims_release(claim, held); /* nobody else could read it either */
+		if (!claims_release(claim, held)) /* nobody else could read it either */
+			return LANE_EMPTY;        /* but what was taken back meanwhile may be overwritten by now */
 		*ret_fault = (struct lane_fault){reason, sequence};
 		return LANE_BROKEN;
 	}

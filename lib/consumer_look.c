@@ -40,6 +40,8 @@ static int take(struct sluice_consumer *consumer, struct consumer_lane *lane, ui
 	if (found == LANE_EMPTY)
 		return LOOK_NOTHING;
 	if (found != LANE_FOUND) {
+		/* D3: K2 or B1 before, the look for the sleeper after, pairs with D2 in doorbell_arm */
+		atomic_fence_after_rmw();
 		consumer_wake_producer(consumer, lane->key.slot); /* what cannot be read has been released */
 		return fault_of(consumer, lane, found, fault);
 	}
@@ -200,7 +202,7 @@ bool consumer_goes_on(struct sluice_consumer *consumer)
 	const struct layout_epochs *epochs = &consumer->channel.control->epochs;
 	if (consumer->lane_count != 1 || consumer->at_once_until == 0 || consumer->ordered ||
 		consumer->received_messages < consumer->at_once_until || consumer->pending_error != 0 ||
-		consumer->attachment != NULL)
+		consumer->attachment != NULL || !peers_count_me(&consumer->channel))
 		return false;
 	/* relaxed, both: a proper look finds out what they stand for (E2, R2), and one that is missed here shows the next time */
 	if (atomic_load_relaxed(&epochs->lanes) != consumer->lanes_epoch ||
@@ -221,6 +223,8 @@ static void collect_leaving(struct sluice_consumer *consumer)
 static int look(struct sluice_consumer *consumer, uint64_t budget, const struct sluice_message **ret_message)
 {
 	collect_leaving(consumer);
+	if (UNLIKELY(!peers_count_me(&consumer->channel)))
+		return -ESTALE; /* also one that never sleeps has to learn of it: nobody would give back what it takes now */
 	if (UNLIKELY(consumer->pending_error != 0)) {
 		int error = consumer->pending_error;
 		consumer->pending_error = 0;

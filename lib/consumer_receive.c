@@ -46,14 +46,14 @@ void consumer_look_after(struct sluice_consumer *consumer, uint64_t now_ns)
 			consumer_rescan(consumer);
 	if (UNLIKELY(acks_exist(channel->control)))
 		collect_acknowledged(consumer);
-	if (channel->config.take_back_ns == 0)
-		return;
 	struct lane_table table = channel_lane_table(channel);
 	for (uint32_t i = 0; i < consumer->lane_count; i++) {
 		struct consumer_lane *lane = consumer->lanes[i];
-		(void)recover_overdue(&table, lane->key, &lane->objects, &lane->watch, now_ns,
-			channel->config.take_back_ns,
-			channel->config.max_deliveries); /* out of memory: others look too */
+		(void)recover_orphans(&table, lane->key, &lane->objects, channel->config.max_deliveries);
+		if (channel->config.take_back_ns != 0)
+			(void)recover_overdue(&table, lane->key, &lane->objects, &lane->watch, now_ns,
+				channel->config.take_back_ns,
+				channel->config.max_deliveries); /* out of memory: others look too */
 	}
 }
 

@@ -115,7 +115,7 @@ void *handle_new(enum handle_kind kind, size_t bytes)
 void handle_retire(struct handle *handle)
 {
 	pthread_mutex_lock(&mutex);
-	atomic_store_release(&handle->open, 0); /* H3: closed, pairs with H2 in handle_check */
+	handle_shut(handle);
 	handle->next_closed = NULL;
 	if (resting[handle->kind].count++ == 0)
 		resting[handle->kind].first = handle;

@@ -53,7 +53,13 @@ static inline void handle_publish(struct handle *handle)
 	atomic_store_release(&handle->open, 1); /* H1: open, after all of it is set up, pairs with H2 in handle_check */
 }
 
-/* Gives a handle back, its lock closed by then. Safe from any thread. */
+/* Has calls on a handle refused from here on, though all of it is still there. */
+static inline void handle_shut(struct handle *handle)
+{
+	atomic_store_release(&handle->open, 0); /* H3: closed, pairs with H2 in handle_check */
+}
+
+/* Gives a handle back, shut and its lock closed by then. Safe from any thread. */
 void handle_retire(struct handle *handle);
 
 /*
@@ -86,7 +92,7 @@ static inline void handle_tell_if_watched(struct handle *handle, enum handle_new
 /* 0, -EBADF (closed) or -ECHILD (inherited through fork). */
 static inline int handle_check(const struct handle *handle)
 {
-	/* H2: pairs with H1 in handle_publish and H3 in handle_retire */
+	/* H2: pairs with H1 in handle_publish and H3 in handle_shut */
 	if (UNLIKELY(atomic_load_acquire(&handle->open) == 0))
 		return -EBADF;
 	if (UNLIKELY(*handle->guard == 0))

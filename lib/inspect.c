@@ -49,6 +49,8 @@ static int view_map(struct view *view, const char *name)
 		return error;
 	const struct layout_control *control = view->segment.base;
 	view->config = *(const volatile struct layout_config *)&control->config;
+	view->trust.has_group = view->config.has_group != 0;
+	view->trust.group = view->config.group;
 	return layout_check_config(&view->config, name) != NULL ? -EBADMSG : 0;
 }
 

@@ -2,7 +2,6 @@
 #include "peers.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 
 #include "atomic.h"
 #include "clock.h"
@@ -12,23 +11,12 @@
 
 #define LIVENESS_INTERVAL_NS (CLOCK_SECOND_NS / 4)
 
-/*
- * Programs that become daemons close descriptors which they do not know, and ours may be another file by now, in which
- * every lock looks free.
- */
-static bool control_is_open(const struct channel *channel)
-{
-	struct stat status;
-	return fstat(channel->control_fd, &status) == 0 && status.st_dev == channel->device &&
-	       status.st_ino == channel->inode;
-}
-
 void peers_look_after(struct channel *channel, uint64_t now_ns)
 {
 	if (now_ns < channel->liveness_due_ns)
 		return;
 	channel->liveness_due_ns = now_ns + LIVENESS_INTERVAL_NS;
-	if (!control_is_open(channel))
+	if (!channel_is_open(channel))
 		return;
 	struct lane_table table = channel_lane_table(channel);
 	/* What could not be recovered now, for want of descriptors say, will be at the next look. */
@@ -58,11 +46,6 @@ static bool has_peers(const struct channel *channel)
 
 void peers_start(struct channel *channel)
 {
-	struct stat status;
-	if (fstat(channel->control_fd, &status) == 0) {
-		channel->device = status.st_dev;
-		channel->inode = status.st_ino;
-	}
 	channel->peers_opened = opened_by_others(channel);
 	channel->had_peers = has_peers(channel);
 }
@@ -92,9 +75,9 @@ int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *wa
 {
 	uint64_t sleep_ns = waiter_sleep_ns(waiter);
 	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(bell, sleep_ns);
-	doorbell_disarm(bell);
 	if (!peers_count_me(channel))
-		return -ESTALE;
+		return -ESTALE; /* the bell can be another's by now, who may be about to sleep */
+	doorbell_disarm(bell);
 	if (error == -ETIMEDOUT)
 		waiter->now_ns += sleep_ns; /* for the caller, who looks after the others by it */
 	return sleep_ns == 0 || error == -EINTR ? error : 0;

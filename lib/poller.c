@@ -75,7 +75,10 @@ static int lock_checked(struct sluice_poller *poller)
 	atomic_add_relaxed(&poller->knocking, 1); /* relaxed: only to be let in earlier */
 	pthread_mutex_lock(&poller->mutex);
 	atomic_add_relaxed(&poller->knocking, UINT32_MAX); /* relaxed: likewise */
-	return 0;
+	error = handle_check(&poller->handle); /* it may have been destroyed while this thread waited for the mutex */
+	if (error != 0)
+		pthread_mutex_unlock(&poller->mutex);
+	return error;
 }
 
 /* Lets other threads in between two looks of a spin. */
@@ -468,25 +471,33 @@ int sluice_poller_create(const struct sluice_poller_options *options, struct slu
 	return 0;
 }
 
+/* Takes one entry out, or returns NULL. */
+static struct poller_entry *take_any(struct sluice_poller *poller)
+{
+	struct poller_entry *entry = NULL;
+	pthread_mutex_lock(&poller->mutex);
+	for (uint32_t slot = 0; slot < poller->slots && entry == NULL; slot++)
+		entry = poller->entries[slot];
+	if (entry != NULL)
+		take_out(poller, entry);
+	pthread_mutex_unlock(&poller->mutex);
+	return entry;
+}
+
 int sluice_poller_destroy(struct sluice_poller *poller)
 {
 	if (poller == NULL)
 		return 0;
-	for (;;) {
-		int error = lock_checked(poller);
-		if (error != 0)
-			return error;
-		bool waiting = poller->waiting;
-		struct poller_entry *entry = NULL;
-		for (uint32_t slot = 0; slot < poller->slots && entry == NULL && !waiting; slot++)
-			entry = poller->entries[slot];
-		if (entry != NULL)
-			take_out(poller, entry);
-		pthread_mutex_unlock(&poller->mutex);
-		if (waiting)
-			return -EBUSY;
-		if (entry == NULL)
-			break;
+	int error = lock_checked(poller);
+	if (error != 0)
+		return error;
+	bool waiting = poller->waiting;
+	if (!waiting)
+		handle_shut(&poller->handle); /* with the mutex: who comes after this finds nothing half gone */
+	pthread_mutex_unlock(&poller->mutex);
+	if (waiting)
+		return -EBUSY;
+	for (struct poller_entry *entry; (entry = take_any(poller)) != NULL;) {
 		handle_end_watch(entry->handle, &entry->watch);
 		free(entry);
 	}
@@ -494,7 +505,7 @@ int sluice_poller_destroy(struct sluice_poller *poller)
 	close(poller->event_fd);
 	free(poller->entries);
 	free(poller->words);
-	pthread_mutex_destroy(&poller->mutex);
+	/* The mutex stays: a thread that was just let in may be on its way out. */
 	handle_retire(&poller->handle);
 	return 0;
 }

@@ -158,9 +158,10 @@ static int submit(struct uring_sleeper *sleeper)
 {
 	for (int tries = 0; tries < 16; tries++) {
 		int result = io_uring_submit(&sleeper->ring);
-		if (result >= 0)
+		/* The kernel may stop half way, short of memory: what it did not take would be waited for by nobody. */
+		if (result >= 0 && io_uring_sq_ready(&sleeper->ring) == 0)
 			return 0;
-		if (result != -EINTR && result != -EAGAIN && result != -EBUSY)
+		if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
 			return result;
 		(void)io_uring_get_events(&sleeper->ring); /* makes room, if that is what lacks */
 	}

@@ -220,6 +220,8 @@ int producer_wait_for_room(
 	producer_settle(producer);
 	look_after_if_due(producer);
 	for (;;) {
+		if (!peers_count_me(&producer->channel))
+			return -ESTALE; /* nobody frees anything any more */
 		enum waiter_next next = waiter_step(&waiter);
 		if (waiter.now_ns != 0)
 			producer_look_after(producer, waiter.now_ns);

@@ -226,7 +226,45 @@ int recover_dead(const struct lane_table *table, int other_fd, uint32_t own_slot
 	return result < 0 ? result : count;
 }
 
-/* ---- messages held for too long ---- */
+/* ---- messages held by those who are no members, or for too long ---- */
+
+/* Says what came of giving back. */
+static int tell(struct layout_control *control, const struct outcome *outcome)
+{
+	if (outcome->returned > 0)
+		/* R1: as in consumer_give_back */
+		atomic_add_full(&control->epochs.redelivery, UINT64_C(1));
+	if (outcome->returned + outcome->set_aside > 0)
+		ring_everybody(control);
+	return (int)(outcome->returned + outcome->set_aside);
+}
+
+/* True if `word` says that somebody has the message who is in no slot. The word was loaded with acquire. */
+static bool is_orphaned(const struct layout_control *control, uint64_t word)
+{
+	struct layout_claim claim = layout_claim_decode(word);
+	if (claim.state != LAYOUT_CLAIMED)
+		return false;
+	/* After the word: whoever could claim was in the roster before, and is never seen there again once it is not. */
+	struct roster_view view = roster_look(&control->members[claim.slot]);
+	return view.state != LAYOUT_MEMBER_ALIVE || view.role != SLUICE_ROLE_CONSUMER ||
+	       (view.incarnation & LAYOUT_INCARNATION_MASK) != claim.incarnation;
+}
+
+int recover_orphans(const struct lane_table *table, struct lane_key key, const struct lane_objects *objects,
+	uint32_t max_deliveries)
+{
+	struct lane_reader reader;
+	struct outcome outcome = {0};
+	lane_reader_start(&reader, objects->data.base, &objects->geometry);
+	struct layout_claims *claims = objects->claims.base;
+	for (uint64_t i = 0; i < reader.depth; i++) {
+		uint64_t word = atomic_load_acquire(&claims->u.claims[i]); /* C2: as in peek_queue */
+		if (is_orphaned(table->control, word))
+			give_back(table, key, &reader, &claims->u.claims[i], word, i, max_deliveries, &outcome);
+	}
+	return tell(table->control, &outcome);
+}
 
 static bool start_watch(struct recover_watch *watch, uint32_t depth)
 {
@@ -256,12 +294,7 @@ int recover_overdue(const struct lane_table *table, struct lane_key key, const s
 			give_back(table, key, &reader, &claims->u.claims[i], word, i, max_deliveries, &outcome);
 		}
 	}
-	if (outcome.returned > 0)
-		/* R1: as in consumer_give_back */
-		atomic_add_full(&table->control->epochs.redelivery, UINT64_C(1));
-	if (outcome.returned + outcome.set_aside > 0)
-		ring_everybody(table->control);
-	return (int)(outcome.returned + outcome.set_aside);
+	return tell(table->control, &outcome);
 }
 
 void recover_watch_free(struct recover_watch *watch)

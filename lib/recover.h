@@ -23,6 +23,13 @@
  */
 int recover_dead(const struct lane_table *table, int other_fd, uint32_t own_slot, uint32_t max_deliveries);
 
+/*
+ * Gives messages of a queue lane back that are held by somebody who is no member: who was declared dead and lives may go on
+ * taking until it learns of it, and nobody recovers it a second time. Returns how many.
+ */
+int recover_orphans(const struct lane_table *table, struct lane_key key, const struct lane_objects *objects,
+	uint32_t max_deliveries);
+
 /* What a watcher knows of a lane's claims: since when each word has been what it is. Private memory; zero to begin with. */
 struct recover_watch {
 	uint64_t *words;

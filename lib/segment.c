@@ -137,7 +137,10 @@ int segment_link(int directory_fd, int fd, const char *name)
 {
 	char path[SEGMENT_PATH_BYTES];
 	segment_path(fd, path);
-	return linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW) == 0 ? 0 : -errno;
+	if (linkat(AT_FDCWD, path, directory_fd, name, AT_SYMLINK_FOLLOW) == 0)
+		return 0;
+	int error = -errno;
+	return error == -ENOENT && access("/proc/self/fd", F_OK) != 0 ? -ENOTSUP : error;
 }
 
 static bool is_trusted(const struct stat *status, const struct segment_trust *trust)

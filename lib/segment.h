@@ -53,7 +53,7 @@ int segment_create_at(int directory_fd, uint64_t bytes, const struct segment_tru
 #define SEGMENT_PATH_BYTES 32
 void segment_path(int fd, char ret_path[SEGMENT_PATH_BYTES]);
 
-/* Gives an object its name, at once and for good. Returns 0 or -EEXIST ... */
+/* Gives an object its name, at once and for good. Returns 0, -EEXIST, -ENOTSUP (no /proc) ... */
 int segment_link(int directory_fd, int fd, const char *name);
 
 /*

@@ -92,7 +92,8 @@ SLUICE_API int sluice_consumer_close(struct sluice_consumer *consumer);
  * Returns 0, -EAGAIN (nothing there, time-out 0), -ETIMEDOUT, -EINTR (a signal handler ran; call again), -ENODATA (end of
  * stream, if asked for), -EBADMSG (a lane holds rubbish: see sluice_consumer_fault; that message is dropped, call again),
  * -EPIPE (nothing there, SLUICE_REPORT_GONE), -ESTALE (declared dead by others: close and open again), -ENOMEM, -EMFILE,
- * -ENFILE (a new producer's lane cannot be opened; what comes from the others still does), -ECHILD.
+ * -ENFILE (a new producer's lane cannot be opened; what comes from the others still does, unless the channel is ordered:
+ * what is in that lane may be older), -ECHILD.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_receive(
 	struct sluice_consumer *consumer, int64_t timeout_ns, const struct sluice_message **ret_message);

@@ -224,6 +224,30 @@ static bool try_channel(const struct sluice_channel_options *channel)
 	return result == 0;
 }
 
+/* Objects get their names by way of /proc. */
+static void open_without_proc(void *shared, unsigned index)
+{
+	struct sluice_consumer *consumer = join_consumer("tokens", NULL);
+
+	(void)shared, (void)index;
+	enter_a_mount_namespace();
+	check(!mount("tmpfs", "/proc", "tmpfs", 0, NULL));
+	check_result(-ENOTSUP, sluice_producer_open("tokens", NULL, &(struct sluice_producer *){NULL}));
+	check_result(-ENOTSUP, sluice_producer_open("other", NULL, &(struct sluice_producer *){NULL}));
+	check(!umount2("/proc", MNT_DETACH));
+	check_result(0, sluice_consumer_close(consumer));
+}
+
+static void without_proc_neither_a_channel_nor_a_lane_can_be_made(void **state)
+{
+	(void)state;
+	if (!mounting_is_possible())
+		skip_because("mounting needs root and a mount namespace");
+	process_start(open_without_proc, NULL, 0);
+	processes_finish();
+	check_equal(0, sandbox_objects(NULL));
+}
+
 static void fill_small_file_systems(void *shared, unsigned index)
 {
 	bool *outcomes = shared;
@@ -436,6 +460,7 @@ int main(void)
 		promise(member_options_out_of_range_are_refused),
 		promise(a_directory_that_is_not_there_or_not_memory_is_refused),
 		promise(the_directory_of_the_environment_gives_way_to_that_of_the_options),
+		promise(without_proc_neither_a_channel_nor_a_lane_can_be_made),
 		promise(a_file_system_too_small_is_refused_at_open_and_nothing_is_left),
 		promise(a_file_system_without_inodes_is_refused_at_open_and_nothing_is_left),
 		promise(a_file_system_that_fills_later_never_faults_who_is_in),

@@ -209,6 +209,43 @@ static void only_one_thread_waits_and_nobody_destroys_meanwhile(void **state)
 	end_poller(poller);
 }
 
+/* Looks without waiting until the poller is gone. */
+static void *look_until_refused(void *context)
+{
+	struct watcher *watcher = context;
+
+	atomic_store(&watcher->done, true);
+	do
+		watcher->result = sluice_poller_wait(watcher->poller, &watcher->event, 1, 0);
+	while (watcher->result == 0);
+	return NULL;
+}
+
+static void a_call_that_comes_as_the_poller_goes_is_refused(void **state)
+{
+	struct sluice_consumer *consumers[10];
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++)
+		consumers[i] = new_consumer("tokens");
+	for (uint64_t round = 0; round < rounds(2000); round++) {
+		struct watcher watcher = {.poller = new_poller(NEVER)};
+		int result;
+
+		for (unsigned i = 0; i < 10; i++)
+			poll_consumer(watcher.poller, consumers[i], NULL);
+		check(!pthread_create(&watcher.thread, NULL, look_until_refused, &watcher));
+		while (!atomic_load(&watcher.done))
+			sched_yield();
+		while ((result = sluice_poller_destroy(watcher.poller)) == -EBUSY)
+			;
+		check_result(0, result);
+		finish_watcher(&watcher, -EBADF, 0, NULL);
+	}
+	for (unsigned i = 0; i < 10; i++)
+		check_result(0, sluice_consumer_close(consumers[i]));
+}
+
 /* A thread that has its core to itself does not shut others out. */
 static void a_thread_that_spins_lets_others_in(void **state)
 {
@@ -443,6 +480,7 @@ static int run(void)
 		promise(one_that_was_closed_can_be_removed_before_it_is_told),
 		promise(the_descriptor_tells_of_one_that_was_closed),
 		promise(only_one_thread_waits_and_nobody_destroys_meanwhile),
+		promise(a_call_that_comes_as_the_poller_goes_is_refused),
 		promise(a_thread_that_spins_lets_others_in),
 		promise(a_wake_up_that_a_removed_entry_got_goes_to_another),
 		promise(a_child_s_copy_is_dead_and_its_parent_goes_on),

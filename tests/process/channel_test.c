@@ -269,6 +269,18 @@ static void check_distrust(const struct visit *visit, struct sluice_consumer *co
 	check_result(-EAGAIN, nothing_within(consumer, 0));
 }
 
+/* Who looks at a channel of a group sees the lanes of that group's other users. */
+static void check_lane_is_seen(void)
+{
+	struct sluice_channel_stat *stat = NULL;
+
+	check_result(0, sluice_channel_stat("tokens", NULL, &stat));
+	check_equal(1, stat->lane_count);
+	check_equal(0, stat->unreadable_lanes);
+	check_equal(USER_B, stat->lanes[0].uid);
+	sluice_channel_stat_free(stat);
+}
+
 static void receive_a_visitor(void *shared, unsigned index)
 {
 	struct visit *visit = shared;
@@ -280,6 +292,8 @@ static void receive_a_visitor(void *shared, unsigned index)
 	consumer = join_consumer("tokens", CONSUMER(.channel = &channel));
 	tally_add(&visit->made);
 	tally_wait(&visit->visited, 1);
+	if (visit->result == 0 && (visit->flags & SLUICE_GROUP) != 0)
+		check_lane_is_seen();
 	if (visit->result == 0 && (visit->welcome || visit->flags))
 		take_numbers(consumer, 5, 1);
 	else if (visit->result == 0)
