@@ -91,7 +91,10 @@ void consumer_leave_to_others(struct sluice_consumer *consumer);
 
 /* ---- consumer_release.c ---- */
 
-/* Gives back for others to take what is in `state`, of those that are of a queue; forgets the rest. */
+/*
+ * Gives back for others to take what is in `state`, of those that are of a queue; forgets the rest. What was held does not
+ * count as a delivery, what was leaving does.
+ */
 void consumer_give_back(struct sluice_consumer *consumer, enum message_state state);
 
 /* Releases a message that leaves, as sluice_release would. Any thread, one at a time. */

@@ -89,7 +89,7 @@ static int wait_for_message(struct sluice_consumer *consumer, struct waiter *wai
 			result = deadline_error(&waiter->deadline);
 		if (result != LOOK_NOTHING) {
 			if (next == WAITER_SLEEP)
-				doorbell_disarm(consumer->channel.bell);
+				(void)peers_disarm(&consumer->channel, consumer->channel.bell);
 			return result;
 		}
 		if (next == WAITER_SPIN) {
@@ -191,7 +191,7 @@ static int linger(struct sluice_consumer *consumer, struct waiter *waiter, uint6
 		int result = consumer_look_at_all(consumer, budget, &messages[count]);
 		bool stop = result != LOOK_NOTHING || starves_producer(consumer, messages, count);
 		if (stop && next == WAITER_SLEEP)
-			doorbell_disarm(consumer->channel.bell);
+			(void)peers_disarm(&consumer->channel, consumer->channel.bell);
 		if (stop) {
 			pass_wakeup_on(consumer, result);
 			return result;

@@ -149,13 +149,18 @@ int sluice_release_batch(const struct sluice_message *const *messages, size_t co
 
 void consumer_give_back(struct sluice_consumer *consumer, enum message_state state)
 {
+	/*
+	 * What leaves counts as delivered: the device may have failed over it. And this consumer may take it again, whose
+	 * claim word must then be another than the one that an acknowledgement speaks of.
+	 */
+	bool clean = state == MESSAGE_HELD;
 	bool returned = false;
 	for (uint32_t i = 0; i < consumer->pool.count; i++) {
 		struct sluice_message *message = consumer->pool.messages[i];
 		if (message_state(message) != state)
 			continue;
 		if (!message->held.lane->broadcast)
-			returned |= claims_return(message->held.claim, message->held.claimed, true);
+			returned |= claims_return(message->held.claim, message->held.claimed, clean);
 		message_set_state(message, MESSAGE_NONE);
 	}
 	struct layout_control *control = consumer->channel.control;

@@ -71,13 +71,20 @@ bool peers_count_me(const struct channel *channel)
 	return roster_holds(&channel->control->members[channel->slot], channel->incarnation, channel->role);
 }
 
+bool peers_disarm(struct channel *channel, struct doorbell bell)
+{
+	if (!peers_count_me(channel))
+		return false;
+	doorbell_disarm(bell);
+	return true;
+}
+
 int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter)
 {
 	uint64_t sleep_ns = waiter_sleep_ns(waiter);
 	int error = sleep_ns == 0 ? deadline_error(&waiter->deadline) : doorbell_sleep(bell, sleep_ns);
-	if (!peers_count_me(channel))
-		return -ESTALE; /* the bell can be another's by now, who may be about to sleep */
-	doorbell_disarm(bell);
+	if (!peers_disarm(channel, bell))
+		return -ESTALE;
 	if (error == -ETIMEDOUT)
 		waiter->now_ns += sleep_ns; /* for the caller, who looks after the others by it */
 	return sleep_ns == 0 || error == -EINTR ? error : 0;
@@ -117,7 +124,7 @@ int peers_wait(struct channel *channel, enum sluice_role role, uint32_t wanted, 
 		}
 		peers_arm(channel, bell);
 		if (count_members(channel, role, wanted) >= wanted) {
-			doorbell_disarm(bell);
+			(void)peers_disarm(channel, bell);
 			/* A roster that says so only every second time must not make this call outlast its time. */
 			if (deadline_left_ns(&waiter.deadline, clock_monotonic_ns()) == 0)
 				return deadline_error(&waiter.deadline);

@@ -34,6 +34,12 @@ static inline void peers_arm(struct channel *channel, struct doorbell bell)
 	doorbell_arm(bell);
 }
 
+/*
+ * Disarms it. False: this member was declared dead, and the bell is left alone, which can be another's by now who is about to
+ * sleep.
+ */
+bool peers_disarm(struct channel *channel, struct doorbell bell);
+
 /* One sleep of a member that armed `bell` and found nothing. Returns 0 to look again, -EINTR, or the wait's error. */
 int peers_sleep(struct channel *channel, struct doorbell bell, struct waiter *waiter);
 

@@ -238,7 +238,7 @@ int producer_wait_for_room(
 		if (found || gone) {
 			spin_learn_from(&producer->spin, &waiter);
 			if (next == WAITER_SLEEP)
-				doorbell_disarm(producer->channel.bell);
+				(void)peers_disarm(&producer->channel, producer->channel.bell);
 			return found ? 0 : -EPIPE;
 		}
 		if (next == WAITER_SPIN) {

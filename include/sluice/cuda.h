@@ -88,8 +88,8 @@ SLUICE_API SLUICE_MUST_CHECK int sluice_cuda_attach(
 /*
  * Waits until the context has done all that it was given, turns what was released into releases, unpins everything.
  * Messages that are held stay held and can be read. If the device failed, messages whose release it never came to go
- * back instead and reach another consumer (of a broadcast: they are released). Afterwards the consumer may be attached
- * anew.
+ * back instead and are delivered again, the count one higher, since it may have failed over one of them (of a broadcast: they
+ * are released). Afterwards the consumer may be attached anew.
  * A stream of the context must not be captured into a graph meanwhile, because the driver then refuses to wait, and
  * spoils the capture. Closing the consumer then waits for what was released, and no more: other uploads must be done.
  * Returns 0, -ENOTCONN, -EIO (all is detached nevertheless), -EBUSY (a capture; nothing is).
