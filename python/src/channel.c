@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "address.h"
 #include "errors.h"
 
 PyTypeObject *geometry_type;
@@ -118,14 +119,11 @@ static int parse_place(PyObject *arguments, PyObject *keywords, const char *form
 					arguments, keywords, format, names, &ret_place->name_object, &directory);
 	if (!parsed)
 		return -1;
-	ret_place->name = PyUnicode_AsUTF8(ret_place->name_object);
-	if (ret_place->name == NULL)
+	if (address_parse_name(ret_place->name_object, &ret_place->name) != 0 ||
+		address_parse_directory(directory, &ret_place->directory_bytes) != 0)
 		return -1;
-	if (directory != Py_None) {
-		if (!PyUnicode_FSConverter(directory, &ret_place->directory_bytes))
-			return -1;
+	if (ret_place->directory_bytes != NULL)
 		ret_place->directory = PyBytes_AS_STRING(ret_place->directory_bytes);
-	}
 	return 0;
 }
 
@@ -134,7 +132,7 @@ static PyObject *raise_of(int error, const struct place *place)
 	if (error == -EBUSY)
 		return errors_raise(
 			error, "members of channel %R live: close them first, or pass force=True", place->name_object);
-	return errors_raise_open(error, place->name_object, place->directory, 0);
+	return address_raise(error, place->name_object, place->directory);
 }
 
 static PyObject *stat_channel(PyObject *module, PyObject *arguments, PyObject *keywords)
@@ -144,7 +142,7 @@ static PyObject *stat_channel(PyObject *module, PyObject *arguments, PyObject *k
 	struct place place;
 	struct sluice_channel_stat *stat = NULL;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O:stat", names, &place, false) == 0) {
+	if (parse_place(arguments, keywords, "O|O:stat", names, &place, false) == 0) {
 		int error = sluice_channel_stat(place.name, place.directory, &stat);
 		result = error == 0 ? stat_dictionary(stat) : raise_of(error, &place);
 		sluice_channel_stat_free(stat);
@@ -161,12 +159,15 @@ static PyObject *list_channels(PyObject *module, PyObject *arguments, PyObject *
 	PyObject *bytes = NULL;
 	struct sluice_channel_entry *entries = NULL;
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:list", names, &directory) ||
-		(directory != Py_None && !PyUnicode_FSConverter(directory, &bytes)))
+		address_parse_directory(directory, &bytes) != 0)
 		return NULL;
-	int count = sluice_channel_list(bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL, &entries);
+	const char *given = bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL;
+	int count = sluice_channel_list(given, &entries);
+	if (count < 0)
+		address_raise(count, NULL, given);
 	Py_XDECREF(bytes);
 	if (count < 0)
-		return errors_raise(count, NULL);
+		return NULL;
 	PyObject *result = LIST_OF((uint32_t)count, PyUnicode_FromString(entries[i].name));
 	sluice_channel_list_free(entries);
 	return result;
@@ -178,7 +179,7 @@ static PyObject *remove_channel(PyObject *module, PyObject *arguments, PyObject 
 	static char *names[] = {"name", "directory", "force", NULL};
 	struct place place;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O$p:remove", names, &place, true) == 0) {
+	if (parse_place(arguments, keywords, "O|O$p:remove", names, &place, true) == 0) {
 		int error;
 		Py_BEGIN_ALLOW_THREADS error =
 			sluice_channel_remove(place.name, place.directory, place.flag ? SLUICE_REMOVE_FORCE : 0);
@@ -195,7 +196,7 @@ static PyObject *collect_channel(PyObject *module, PyObject *arguments, PyObject
 	struct place place;
 	struct sluice_collected collected;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O$p:gc", names, &place, true) == 0) {
+	if (parse_place(arguments, keywords, "O|O$p:gc", names, &place, true) == 0) {
 		int error;
 		Py_BEGIN_ALLOW_THREADS error = sluice_channel_collect(
 			place.name, place.directory, place.flag ? SLUICE_COLLECT_DROP : 0, &collected);

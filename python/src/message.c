@@ -277,7 +277,8 @@ static PyObject *repr(PyObject *self)
 int hold_parse_metadata(const struct hold_metadata *metadata, struct hold_values *ret_values)
 {
 	*ret_values = (struct hold_values){0};
-	if (metadata->correlation_id != NULL && convert_u64(metadata->correlation_id, &ret_values->correlation_id) != 0)
+	if (metadata->correlation_id != NULL &&
+		convert_u64("correlation_id", metadata->correlation_id, &ret_values->correlation_id) != 0)
 		return -1;
 	if (metadata->deadline != NULL && convert_deadline_ns(metadata->deadline, &ret_values->deadline_ns) != 0)
 		return -1;
@@ -320,7 +321,7 @@ static int set_correlation_id(PyObject *self, PyObject *value, void *unused)
 	(void)unused;
 	struct hold *hold = (struct hold *)self;
 	uint64_t id = 0;
-	if ((value != NULL && convert_u64(value, &id) != 0) || hold_check(hold) != 0)
+	if ((value != NULL && convert_u64("correlation_id", value, &id) != 0) || hold_check(hold) != 0)
 		return -1;
 	return sluice_set_correlation_id(hold->message, id);
 }
