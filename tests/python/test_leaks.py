@@ -65,7 +65,7 @@ def open_and_close(out, inp):
         o.geometry, o.placement(), i.fault(), repr(o)
         o.send({"x": ids})
         i.recv()
-    sluice.list(), sluice.stat("x"), sluice.gc("x")
+    sluice.list(), sluice.stat("x"), sluice.gc("x"), sluice.gc()
 
 
 @pytest.mark.parametrize("use", [transfer, fail, open_and_close])
