@@ -111,4 +111,7 @@ async def call(handle, attempt, not_yet, timeout):
             return attempt()
         except not_yet:
             continue
-    raise _sluice.Timeout(errno.ETIMEDOUT, "the time-out passed and nothing was changed: call again")
+    raise _sluice.Timeout(
+        errno.ETIMEDOUT,
+        f"the time-out passed and nothing was changed: call again, or see {handle._stat_call} for who is slow",
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exception says: which argument, what was given, what may be given, and what to do next."""
 
+import asyncio
 import errno
 import os
 import re
@@ -265,3 +266,85 @@ def test_views_are_counted_in_words(directory):
         with pytest.raises(BufferError, match=r"^3 views \(.*\) into 2 messages of this Consumer are alive: del them"):
             inp.close()
         del views
+
+
+def test_an_unknown_tensor_is_told_with_those_that_there_are():
+    with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
+        with out.reserve(a=(1, "u1"), b=(1, "u1")) as m:
+            with pytest.raises(KeyError, match=r"no tensor 'y' in the message: it has \['a', 'b'\]"):
+                m["y"] = b"1"
+            with pytest.raises(KeyError, match=r"no tensor 'y' in the message: it has \['a', 'b'\]"):
+                m.shrink("y", 0)
+            with pytest.raises(TypeError, match="^first is a whole number, not str"):
+                m.shrink("a", "1")
+        m = inp.receive(0)
+        with pytest.raises(IndexError, match="no tensor 2 in the message: it has 2 tensors"):
+            m[2]
+        with pytest.raises(IndexError, match=f"no tensor {2**70} "):
+            m[2**70]
+        with pytest.raises(TypeError, match="by its name or its place, a whole number, not by float"):
+            m[1.0]
+        assert "a" in m and -2 in m and "y" not in m and 2 not in m and -3 not in m and 2**70 not in m
+        with pytest.raises(TypeError, match="not by float"):
+            assert 1.0 in m
+        out.send({"x": b"1"})
+        with pytest.raises(IndexError, match="it has 1 tensor$"):
+            inp.receive(0)[1]
+
+
+def test_what_cannot_be_reserved_names_the_tensor():
+    with sluice.Producer("x") as out:
+        for error, text, spec in (
+            (TypeError, "tensor 'b': a dimension is a whole number, not str", (("a",), "u1")),
+            (TypeError, "tensor 'b': a shape is a whole number or a sequence of them, not float", (1.5, "u1")),
+            (ValueError, "tensor 'b': the dimension -1 is negative; it is 0 or more", (-1, "u1")),
+            (OverflowError, f"tensor 'b': the dimension {2**63} is 2..63 or more", (2**63, "u1")),
+            (ValueError, "tensor 'b' has more than 8 dimensions: reshape it", ((1,) * 9, "u1")),
+            (ValueError, "tensor 'b' would have 2..63 bytes or more", ((2**31, 2**31), "i4")),
+        ):
+            with pytest.raises(error, match=text):
+                out.reserve(a=(1, "u1"), b=spec)
+        with pytest.raises(TypeError, match="an object of type int cannot be sent as a tensor: pass an array"):
+            out.send({"x": 5})
+
+
+def test_an_asyncio_task_is_told_of_who_is_slow():
+    async def wait(inp):
+        await inp.receive_async(timeout=0.001)
+
+    with sluice.Consumer("x") as inp, pytest.raises(sluice.Timeout, match=r"see sluice\.stat\('x'\) for who is slow"):
+        asyncio.run(wait(inp))
+
+
+@pytest.mark.parametrize(
+    "options, error, text",
+    [
+        (dict(lane_bytes=0), ValueError, "lane_bytes is 0; it is a number of bytes from 1 to 64 GiB"),
+        (dict(lane_bytes="1"), TypeError, "lane_bytes is a whole number, not str"),
+        (dict(maxsize="1"), TypeError, "maxsize is a whole number, not str"),
+        (dict(maxsize=None), TypeError, "maxsize is a whole number, not NoneType"),
+        (dict(max_deliveries=0), ValueError, "max_deliveries is 0; it is 1 to 63, or None"),
+        (dict(max_deliveries=64), ValueError, "max_deliveries is 64; it is 1 to 63, or None"),
+        (dict(max_deliveries="1"), TypeError, "max_deliveries is a whole number, not str"),
+        (dict(directory=5), TypeError, "directory is a str, bytes, os.PathLike or None, not int"),
+        (dict(directory="/nowhere"), sluice.NotFound, r"there is no directory /nowhere \(directory=\)"),
+        (dict(directory="/proc"), sluice.BadArgument, r"/proc \(directory=\) is on no tmpfs or hugetlbfs"),
+    ],
+)
+def test_a_queue_says_at_once_what_it_cannot_have(options, error, text):
+    with pytest.raises(error, match=text):
+        sluice.Queue(**options)
+
+
+def test_a_queue_says_how_full_it_is_and_what_a_time_out_is():
+    queue = sluice.Queue(1)
+    queue.put(1)
+    with pytest.raises(sluice.Full, match="the queue holds its maxsize, 1 item: "):
+        queue.put(2, timeout=0.001)
+    for call in (lambda: queue.put(2, timeout="1"), lambda: queue.get(timeout="1")):
+        with pytest.raises(TypeError, match="^timeout is a number of seconds, or None, not str"):
+            call()
+    queue.get()
+    with pytest.raises(sluice.Empty, match="no item came within the time: call again"):
+        queue.get(timeout=0.001)
+    queue.close()
