@@ -292,7 +292,8 @@ PyObject *options_raise(int code, const struct options *options)
 			(unsigned)(options->producer.node - 1));
 	struct stat status;
 	const char *directory = options->channel.directory;
-	if (code == -ENOENT && stat(address_directory(directory), &status) == 0)
+	bool only_attach = (options->channel.flags & SLUICE_ATTACH_ONLY) != 0;
+	if (code == -ENOENT && only_attach && stat(address_directory(directory), &status) == 0)
 		return errors_raise(code,
 			"there is no channel %R in %s: open the one that creates it first, or drop create=False",
 			options->name, address_directory(directory));
