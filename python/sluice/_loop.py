@@ -113,5 +113,6 @@ async def call(handle, attempt, not_yet, timeout):
             continue
     raise _sluice.Timeout(
         errno.ETIMEDOUT,
-        f"the time-out passed and nothing was changed: call again, or see {handle._stat_call} for who is slow",
+        "the time-out passed and nothing was changed: call again, or see "
+        f"{handle._stat_call} for who is there and who is slow",
     )

@@ -43,8 +43,7 @@ int address_parse_name(PyObject *name, const char **ret_text)
 		"starting "
 		"with '.'%s",
 		name, SLUICE_MAX_NAME,
-		text != NULL && memchr(text, '/', (size_t)length) != NULL ? ": name the directory with directory="
-									  : "");
+		text != NULL && memchr(text, '/', (size_t)length) != NULL ? "; directory= names the directory" : "");
 	return -1;
 }
 

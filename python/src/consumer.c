@@ -161,7 +161,8 @@ static PyObject *raise_receive(struct handle *self, int error)
 	if (error == HANDLE_RAISED)
 		return NULL;
 	if (error == -EAGAIN)
-		return errors_raise_empty("no message is waiting in channel %R", self->name);
+		return errors_raise_empty(
+			"no message is waiting in channel %R: call again, or give a time-out", self->name);
 	if (error == -ETIMEDOUT)
 		return handle_raise_timeout(self, "no message came");
 	return error == -EBADMSG ? raise_fault(self) : errors_raise(error, NULL);

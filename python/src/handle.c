@@ -145,15 +145,12 @@ PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject
 		return PyLong_FromLong(result);
 	if (result != -EAGAIN && result != -ETIMEDOUT)
 		return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
-	PyObject *look = handle_get_stat_call(self, NULL);
-	if (look != NULL)
-		errors_raise(-ETIMEDOUT,
-			"channel %R: of %s there were fewer than %u within the time: start them and call again, or see "
-			"%U for "
-			"who is there",
-			handle->name, handle->kind->counterparts, call.count, look);
-	Py_XDECREF(look);
-	return NULL;
+	char what[64];
+	if (call.count == 1)
+		snprintf(what, sizeof what, "there were no %s", handle->kind->counterparts);
+	else
+		snprintf(what, sizeof what, "there were fewer than %u %s", call.count, handle->kind->counterparts);
+	return handle_raise_timeout(handle, what);
 }
 
 PyObject *handle_raise_timeout(struct handle *handle, const char *what)
@@ -162,7 +159,8 @@ PyObject *handle_raise_timeout(struct handle *handle, const char *what)
 	if (look != NULL)
 		errors_raise(-ETIMEDOUT,
 			"channel %R: %s within the time, and nothing was changed: call again, or see %U for who is "
-			"slow",
+			"there and "
+			"who is slow",
 			handle->name, what, look);
 	Py_XDECREF(look);
 	return NULL;

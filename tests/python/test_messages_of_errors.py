@@ -242,11 +242,15 @@ def test_a_time_out_points_to_who_is_slow(directory):
             inp.receive(0.001)
         with pytest.raises(sluice.Timeout, match=re.escape(f"see sluice.stat('x', {directory!r}) for")):
             inp.receive_batch(timeout=0.001)
-        with pytest.raises(sluice.Timeout, match=r"of producers there were fewer than 2 .*sluice\.stat\('x', "):
+        with pytest.raises(sluice.Timeout, match=r"there were fewer than 2 producers .*sluice\.stat\('x', "):
             inp.wait_producers(2, timeout=0.001)
+        with pytest.raises(sluice.Timeout, match=r"there were fewer than 2 consumers within the time"):
+            out.wait_consumers(2, timeout=0)
         with pytest.raises(sluice.Timeout, match=r"sluice\.stat\('x'\)"):
             while True:
                 out.send({"x": bytes(1000)}, timeout=0.001)
+    with sluice.Producer("y") as out, pytest.raises(sluice.Timeout, match="there were no consumers within the time"):
+        out.wait_consumers(timeout=0.001)
     sluice.gc("x", drop=True)
 
 
@@ -312,7 +316,10 @@ def test_an_asyncio_task_is_told_of_who_is_slow():
     async def wait(inp):
         await inp.receive_async(timeout=0.001)
 
-    with sluice.Consumer("x") as inp, pytest.raises(sluice.Timeout, match=r"see sluice\.stat\('x'\) for who is slow"):
+    with (
+        sluice.Consumer("x") as inp,
+        pytest.raises(sluice.Timeout, match=r"see sluice\.stat\('x'\) for who is there and who is slow"),
+    ):
         asyncio.run(wait(inp))
 
 
