@@ -2,7 +2,6 @@
 """The channel behind a Queue: a name that nobody else has, and how it is opened, looked at and removed."""
 
 import contextlib
-import errno
 import os
 import secrets
 
@@ -16,10 +15,9 @@ class Channel:
     """
 
     def __init__(self, directory, max_deliveries):
+        _sluice.list(directory)  # raises what is wrong with it
         self.name = f"queue-{os.getpid()}-{secrets.token_hex(8)}"
         self.directory = os.path.abspath(directory or os.environ.get("SLUICE_DIR") or "/dev/shm")
-        if not os.path.isdir(self.directory):
-            raise _sluice.NotFound(errno.ENOENT, f"there is no directory {self.directory}: see directory=, SLUICE_DIR")
         self._options = {"directory": self.directory, "ordered": True, "max_deliveries": max_deliveries}
 
     def producer(self, lane_bytes, depth):

@@ -111,4 +111,8 @@ async def call(handle, attempt, not_yet, timeout):
             return attempt()
         except not_yet:
             continue
-    raise _sluice.Timeout(errno.ETIMEDOUT, "the time-out passed and nothing was changed: call again")
+    raise _sluice.Timeout(
+        errno.ETIMEDOUT,
+        "the time-out passed and nothing was changed: call again, or see "
+        f"{handle._stat_call} for who is there and who is slow",
+    )

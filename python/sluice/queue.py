@@ -22,6 +22,23 @@ __all__ = ["Queue"]
 _LEAVE_PRIORITY = -10
 # How long put_nowait waits for those who are putting at this moment.
 _BRIEFLY = 1.0
+_MOST_DELIVERIES = 63
+
+
+def _whole(name, value):
+    """A whole number, or one that int makes of what is nearly one, as multiprocessing does."""
+    if isinstance(value, (str, bytes)) or not (hasattr(value, "__index__") or hasattr(value, "__int__")):
+        raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+    return int(value)
+
+
+def _after(start, timeout):
+    if timeout is None:
+        return None
+    try:
+        return start + timeout
+    except TypeError:
+        raise TypeError(f"timeout is a number of seconds, or None, not {type(timeout).__name__}") from None
 
 
 class Queue:
@@ -47,7 +64,7 @@ class Queue:
     lane_bytes
         Shared memory of each process that puts, in bytes; half of it is for one item. It grows for a larger item.
     max_deliveries
-        An item whose receiver dies is given to the next. So many deaths and it is set aside (`sluice stat`); None, the
+        An item whose receiver dies is given to the next. So many deaths and it is set aside (`sluice.stat()`); None, the
         default: no limit, nothing is ever set aside.
     directory
         Of shared memory; default $SLUICE_DIR, else /dev/shm.
@@ -57,7 +74,7 @@ class Queue:
     *Processes.* Pass it to a Process as an argument; a child by fork may also just use it. It can be pickled only while a
     process is being spawned (RuntimeError otherwise). Each process joins the channel when it first puts or gets: at most
     128 members. When the last process that holds the queue lets it go, the channel and what is in it are removed; if that
-    process was killed, `sluice gc --drop` does so.
+    process was killed, `sluice.gc(drop=True)` does so.
 
     *Threads.* Any number of threads of a process may use it. One that waits in `get` holds up no `put`.
 
@@ -82,11 +99,14 @@ class Queue:
         directory: Optional[str] = None,
         ctx: Any = None,
     ) -> None:
+        lane_bytes = _whole("lane_bytes", lane_bytes)
         if not 1 <= lane_bytes <= 1 << 36:
-            raise ValueError(f"lane_bytes is a number of bytes from 1 to 64 GiB, not {lane_bytes!r}")
-        self._maxsize = max(int(maxsize), 0)
+            raise ValueError(f"lane_bytes is {lane_bytes!r}; it is a number of bytes from 1 to 64 GiB")
+        if max_deliveries is not None and not 1 <= _whole("max_deliveries", max_deliveries) <= _MOST_DELIVERIES:
+            raise ValueError(f"max_deliveries is {max_deliveries!r}; it is 1 to {_MOST_DELIVERIES}, or None for no limit")
+        self._maxsize = max(_whole("maxsize", maxsize), 0)
         self._copy = bool(copy)
-        self._lane_bytes = int(lane_bytes)
+        self._lane_bytes = lane_bytes
         self._channel = Channel(directory, max_deliveries)
         self._holders = Holders()
         try:
@@ -162,7 +182,7 @@ class Queue:
 
     def _put_within(self, packed, block, timeout):
         start = time.monotonic()
-        deadline = None if block and timeout is None else start + (timeout if block else 0)
+        deadline = _after(start, timeout) if block else start
         if self._sender.put_within(packed, self._limit, None if deadline is None else max(deadline, start + _BRIEFLY)):
             return
         while deadline is None or time.monotonic() < deadline:
@@ -171,7 +191,8 @@ class Queue:
             if self._sender.put_within(packed, self._limit, deadline):
                 self._limit.pass_on()
                 return
-        raise _sluice.Full(errno.EAGAIN, f"the queue holds {self._maxsize} items, its maxsize")
+        items = "1 item" if self._maxsize == 1 else f"{self._maxsize} items"
+        raise _sluice.Full(errno.EAGAIN, f"the queue holds its maxsize, {items}: put again when some were got")
 
     def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
         """Take the oldest item; wait up to `timeout` seconds (None: for ever) for one, else `sluice.Empty`.
@@ -179,7 +200,7 @@ class Queue:
         Raises queue.Empty (`sluice.Empty`), ValueError (closed), what unpickling raises (the item is gone then).
         """
         self._check_open()
-        deadline = None if not block or timeout is None else time.monotonic() + timeout
+        deadline = _after(time.monotonic(), timeout) if block else None
         try:
             stream, buffers = self._receiver.receive(block, deadline, self._copy)
         except Ended as ended:
@@ -248,7 +269,9 @@ class _Receiver:
     def receive(self, block, deadline, copy):
         """The next item's parts, which are taken out before the lock is released: then `close` may come."""
         if not self._lock.acquire(block, -1 if deadline is None else max(deadline - time.monotonic(), 0)):
-            raise _sluice.Empty(errno.EAGAIN, "another thread is getting")
+            raise _sluice.Empty(
+                errno.EAGAIN, "another thread of this process is in get(), and no item came for this one: call again"
+            )
         try:
             self._open()
             left = None if deadline is None else max(deadline - time.monotonic(), 0)
@@ -261,7 +284,7 @@ class _Receiver:
             self._consumer = None  # declared dead by others: the next call begins again as another member
             raise
         except _sluice.Timeout:
-            raise _sluice.Empty(errno.EAGAIN, "no item came within the time") from None
+            raise _sluice.Empty(errno.EAGAIN, "no item came within the time: call again") from None
         finally:
             self._lock.release()
             if self._closed:

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "address.h"
 #include "errors.h"
 
 PyTypeObject *geometry_type;
@@ -98,9 +99,9 @@ static PyObject *stat_dictionary(const struct sluice_channel_stat *stat)
 	return result;
 }
 
-/* Arguments: a name if `ret_name` is given, then a directory, and perhaps one flag by name. */
+/* Arguments: a name, then a directory, and perhaps one flag by name. */
 struct place {
-	const char *name;
+	const char *name; /* NULL: none was given, where it may be left out */
 	PyObject *name_object;
 	PyObject *directory_bytes;
 	const char *directory;
@@ -118,14 +119,13 @@ static int parse_place(PyObject *arguments, PyObject *keywords, const char *form
 					arguments, keywords, format, names, &ret_place->name_object, &directory);
 	if (!parsed)
 		return -1;
-	ret_place->name = PyUnicode_AsUTF8(ret_place->name_object);
-	if (ret_place->name == NULL)
+	bool optional = format[0] == '|';
+	if (((!optional || (ret_place->name_object != NULL && ret_place->name_object != Py_None)) &&
+		    address_parse_name(ret_place->name_object, &ret_place->name) != 0) ||
+		address_parse_directory(directory, &ret_place->directory_bytes) != 0)
 		return -1;
-	if (directory != Py_None) {
-		if (!PyUnicode_FSConverter(directory, &ret_place->directory_bytes))
-			return -1;
+	if (ret_place->directory_bytes != NULL)
 		ret_place->directory = PyBytes_AS_STRING(ret_place->directory_bytes);
-	}
 	return 0;
 }
 
@@ -134,7 +134,7 @@ static PyObject *raise_of(int error, const struct place *place)
 	if (error == -EBUSY)
 		return errors_raise(
 			error, "members of channel %R live: close them first, or pass force=True", place->name_object);
-	return errors_raise_open(error, place->name_object, place->directory, 0);
+	return address_raise(error, place->name_object, place->directory);
 }
 
 static PyObject *stat_channel(PyObject *module, PyObject *arguments, PyObject *keywords)
@@ -144,7 +144,7 @@ static PyObject *stat_channel(PyObject *module, PyObject *arguments, PyObject *k
 	struct place place;
 	struct sluice_channel_stat *stat = NULL;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O:stat", names, &place, false) == 0) {
+	if (parse_place(arguments, keywords, "O|O:stat", names, &place, false) == 0) {
 		int error = sluice_channel_stat(place.name, place.directory, &stat);
 		result = error == 0 ? stat_dictionary(stat) : raise_of(error, &place);
 		sluice_channel_stat_free(stat);
@@ -161,12 +161,15 @@ static PyObject *list_channels(PyObject *module, PyObject *arguments, PyObject *
 	PyObject *bytes = NULL;
 	struct sluice_channel_entry *entries = NULL;
 	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:list", names, &directory) ||
-		(directory != Py_None && !PyUnicode_FSConverter(directory, &bytes)))
+		address_parse_directory(directory, &bytes) != 0)
 		return NULL;
-	int count = sluice_channel_list(bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL, &entries);
+	const char *given = bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL;
+	int count = sluice_channel_list(given, &entries);
+	if (count < 0)
+		address_raise(count, NULL, given);
 	Py_XDECREF(bytes);
 	if (count < 0)
-		return errors_raise(count, NULL);
+		return NULL;
 	PyObject *result = LIST_OF((uint32_t)count, PyUnicode_FromString(entries[i].name));
 	sluice_channel_list_free(entries);
 	return result;
@@ -178,7 +181,7 @@ static PyObject *remove_channel(PyObject *module, PyObject *arguments, PyObject 
 	static char *names[] = {"name", "directory", "force", NULL};
 	struct place place;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O$p:remove", names, &place, true) == 0) {
+	if (parse_place(arguments, keywords, "O|O$p:remove", names, &place, true) == 0) {
 		int error;
 		Py_BEGIN_ALLOW_THREADS error =
 			sluice_channel_remove(place.name, place.directory, place.flag ? SLUICE_REMOVE_FORCE : 0);
@@ -188,24 +191,80 @@ static PyObject *remove_channel(PyObject *module, PyObject *arguments, PyObject 
 	return result;
 }
 
-static PyObject *collect_channel(PyObject *module, PyObject *arguments, PyObject *keywords)
+static PyObject *collected_dictionary(const struct sluice_collected *collected)
+{
+	return Py_BuildValue("{s:I,s:I,s:N,s:I,s:K}", "dead_members", collected->dead_members, "lanes",
+		collected->lanes, "channel", PyBool_FromLong((long)collected->channel), "files", collected->files,
+		"dropped_messages", (unsigned long long)collected->dropped_messages);
+}
+
+/* The exception that is set, which is taken away. */
+static PyObject *take_exception(void)
+{
+	PyObject *type, *value, *traceback;
+	PyErr_Fetch(&type, &value, &traceback);
+	PyErr_NormalizeException(&type, &value, &traceback);
+	Py_XDECREF(type);
+	Py_XDECREF(traceback);
+	return value;
+}
+
+/* Of a sweep: what was done, and "error". */
+static PyObject *swept(const struct place *place)
+{
+	struct sluice_collected collected = {0};
+	int code;
+	Py_BEGIN_ALLOW_THREADS code = sluice_channel_collect(
+		place->name, place->directory, place->flag ? SLUICE_COLLECT_DROP : 0, &collected);
+	Py_END_ALLOW_THREADS PyObject *error = NULL;
+	if (code != 0 && code != -ENOENT) { /* one that went meanwhile is what was wanted */
+		raise_of(code, place);
+		error = take_exception();
+	}
+	PyObject *result = collected_dictionary(&collected);
+	if (result != NULL && PyDict_SetItemString(result, "error", error != NULL ? error : Py_None) != 0)
+		Py_CLEAR(result);
+	Py_XDECREF(error);
+	return result;
+}
+
+static PyObject *sweep(struct place *place)
+{
+	struct sluice_channel_entry *entries = NULL;
+	int count = sluice_channel_list(place->directory, &entries);
+	if (count < 0)
+		return address_raise(count, NULL, place->directory);
+	PyObject *result = PyDict_New();
+	for (int i = 0; result != NULL && i < count; i++) {
+		place->name = entries[i].name;
+		place->name_object = PyUnicode_FromString(place->name);
+		PyObject *done = place->name_object != NULL ? swept(place) : NULL;
+		if (done == NULL || PyDict_SetItem(result, place->name_object, done) != 0 || PyErr_CheckSignals() != 0)
+			Py_CLEAR(result);
+		Py_XDECREF(done);
+		Py_CLEAR(place->name_object);
+	}
+	sluice_channel_list_free(entries);
+	return result;
+}
+
+static PyObject *collect_one(const struct place *place)
+{
+	struct sluice_collected collected;
+	int error;
+	Py_BEGIN_ALLOW_THREADS error = sluice_channel_collect(
+		place->name, place->directory, place->flag ? SLUICE_COLLECT_DROP : 0, &collected);
+	Py_END_ALLOW_THREADS return error != 0 ? raise_of(error, place) : collected_dictionary(&collected);
+}
+
+static PyObject *collect_channels(PyObject *module, PyObject *arguments, PyObject *keywords)
 {
 	(void)module;
 	static char *names[] = {"name", "directory", "drop", NULL};
 	struct place place;
-	struct sluice_collected collected;
 	PyObject *result = NULL;
-	if (parse_place(arguments, keywords, "U|O$p:gc", names, &place, true) == 0) {
-		int error;
-		Py_BEGIN_ALLOW_THREADS error = sluice_channel_collect(
-			place.name, place.directory, place.flag ? SLUICE_COLLECT_DROP : 0, &collected);
-		Py_END_ALLOW_THREADS result =
-			error != 0 ? raise_of(error, &place)
-				   : Py_BuildValue("{s:I,s:I,s:N,s:I,s:K}", "dead_members", collected.dead_members,
-					     "lanes", collected.lanes, "channel",
-					     PyBool_FromLong((long)collected.channel), "files", collected.files,
-					     "dropped_messages", (unsigned long long)collected.dropped_messages);
-	}
+	if (parse_place(arguments, keywords, "|OO$p:gc", names, &place, true) == 0)
+		result = place.name != NULL ? collect_one(&place) : sweep(&place);
 	Py_XDECREF(place.directory_bytes);
 	return result;
 }
@@ -224,11 +283,13 @@ static PyMethodDef functions[] = {
 		"while "
 		"members live, "
 		"unless force; NotFound, Denied."},
-	{"gc", METHOD(collect_channel), METH_VARARGS | METH_KEYWORDS,
-		"gc($module, name, directory=None, *, drop=False)\n--\n\nGives back what the dead held and takes away "
-		"what "
-		"nobody needs; with "
-		"drop also a backlog that no member is there for. A dict of what was done."},
+	{"gc", METHOD(collect_channels), METH_VARARGS | METH_KEYWORDS,
+		"gc($module, name=None, directory=None, *, drop=False)\n--\n\nGives back what the dead held and takes "
+		"away "
+		"what nobody needs; with drop also a backlog that no member is there for. A dict of what was done.\n\n"
+		"Without a name: in all channels of the directory. A dict of such dicts by name, whose \"error\" is "
+		"None or "
+		"the exception that kept it from a channel. NotFound, Denied."},
 	{NULL, NULL, 0, NULL},
 };
 

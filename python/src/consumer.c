@@ -62,7 +62,7 @@ static PyObject *new_consumer(PyTypeObject *type, PyObject *arguments, PyObject 
 	struct options options;
 	PyObject *self = NULL;
 	if (options_of_consumer(arguments, keywords, &options) == 0)
-		self = handle_new(type, &kind, &options, options.consumer.spin_ns, 1 << 20);
+		self = handle_new(type, &kind, &options, options.consumer.spin_ns);
 	options_clear(&options);
 	return self;
 }
@@ -161,7 +161,10 @@ static PyObject *raise_receive(struct handle *self, int error)
 	if (error == HANDLE_RAISED)
 		return NULL;
 	if (error == -EAGAIN)
-		return errors_raise_empty("no message is waiting in channel %R", self->name);
+		return errors_raise_empty(
+			"no message is waiting in channel %R: call again, or give a time-out", self->name);
+	if (error == -ETIMEDOUT)
+		return handle_raise_timeout(self, "no message came");
 	return error == -EBADMSG ? raise_fault(self) : errors_raise(error, NULL);
 }
 
@@ -202,7 +205,7 @@ static int parse_timeout(
 		PyErr_Format(PyExc_TypeError, "%s() takes one argument, timeout", function);
 		return -1;
 	}
-	return convert_timeout(arguments[0], ret_timeout_ns);
+	return convert_timeout("timeout", arguments[0], ret_timeout_ns);
 }
 
 static PyObject *receive(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
@@ -342,40 +345,43 @@ static PyObject *receive_messages(struct handle *self, struct batch_call *call, 
 	return list;
 }
 
+static int convert_linger(PyObject *value, int64_t *ret_ns)
+{
+	if (value == Py_None) {
+		PyErr_SetString(PyExc_TypeError, "linger is a number of seconds from 0, not NoneType");
+		return -1;
+	}
+	if (convert_timeout("linger", value, ret_ns) != 0)
+		return -1;
+	if (*ret_ns >= 0)
+		return 0;
+	errors_raise(-EINVAL, "linger is %R; it is a number of seconds from 0", value);
+	return -1;
+}
+
 static PyObject *receive_batch(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
 	static char *names[] = {"max_messages", "max_bytes", "linger", "timeout", NULL};
-	Py_ssize_t max_messages = BATCH_DEFAULT;
-	unsigned long long max_bytes = 0;
-	double lingering = 0;
-	PyObject *max_bytes_given = Py_None;
-	PyObject *timeout = Py_None;
-	int64_t timeout_ns;
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$nOdO:receive_batch", names, &max_messages,
-		    &max_bytes_given, &lingering, &timeout) ||
-		convert_timeout(timeout, &timeout_ns) != 0)
+	PyObject *given_messages = NULL, *given_bytes = Py_None, *lingering = NULL, *timeout = Py_None;
+	uint64_t max_messages = BATCH_DEFAULT, max_bytes = 0;
+	int64_t linger_ns = 0, timeout_ns;
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|$OOOO:receive_batch", names, &given_messages,
+		    &given_bytes, &lingering, &timeout) ||
+		convert_timeout("timeout", timeout, &timeout_ns) != 0 ||
+		convert_number("max_messages", given_messages, 1, BATCH_MOST, &max_messages) != 0 ||
+		(given_bytes != Py_None && convert_u64("max_bytes", given_bytes, &max_bytes) != 0) ||
+		(lingering != NULL && convert_linger(lingering, &linger_ns) != 0))
 		return NULL;
-	if (max_bytes_given != Py_None) {
-		uint64_t given;
-		if (convert_u64(max_bytes_given, &given) != 0)
-			return NULL;
-		max_bytes = given;
-	}
-	if (max_messages < 1 || max_messages > BATCH_MOST || !(lingering >= 0)) {
-		PyErr_Format(PyExc_ValueError, "max_messages is 1 to %d, linger 0 seconds or more", BATCH_MOST);
-		return NULL;
-	}
 	const struct sluice_message *on_stack[BATCH_ON_STACK];
 	struct batch_call call = {
 		.max_messages = (size_t)max_messages,
 		.max_bytes = max_bytes,
 		.messages = on_stack,
 	};
-	if (max_messages > BATCH_ON_STACK)
-		call.messages = PyMem_Malloc((size_t)max_messages * sizeof(const struct sluice_message *));
+	if (call.max_messages > BATCH_ON_STACK)
+		call.messages = PyMem_Malloc(call.max_messages * sizeof(const struct sluice_message *));
 	if (call.messages == NULL)
 		return PyErr_NoMemory();
-	int64_t linger_ns = lingering < 9e9 ? (int64_t)(lingering * 1e9) : SLUICE_FOREVER;
 	PyObject *list = receive_messages((struct handle *)object, &call, linger_ns, timeout_ns);
 	if (call.messages != on_stack)
 		PyMem_Free(call.messages);
@@ -466,6 +472,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef attributes[] = {
 	{"name", handle_get_name, NULL, "Name of the channel.", NULL},
 	{"closed", handle_get_closed, NULL, "True once it was closed.", NULL},
+	{"_stat_call", handle_get_stat_call, NULL, NULL, NULL},
 	{"geometry", get_geometry, NULL, "Geometry: the channel's mode and its default sizes.", NULL},
 	{"held", get_held, NULL, "How many messages it has received and not released.", NULL},
 	{"cuda_status", cuda_get_status, NULL, CUDA_STATUS_DOC, NULL},

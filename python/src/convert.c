@@ -2,21 +2,42 @@
 /* Between Python's values and the library's. */
 #include "convert.h"
 
+#include <errno.h>
 #include <math.h>
+
+#include "errors.h"
 
 #define SECOND_NS 1e9
 
-int convert_timeout(PyObject *seconds, int64_t *ret_ns)
+static int wrong_type(const char *name, const char *what, PyObject *value)
+{
+	PyErr_Format(PyExc_TypeError, "%s is %s, not %.100s", name, what, Py_TYPE(value)->tp_name);
+	return -1;
+}
+
+/* As PyFloat_AsDouble, with the argument's name in a TypeError. Returns 0, or -1 with an exception. */
+static int real_number(const char *name, const char *what, PyObject *value, double *ret)
+{
+	if (!PyFloat_Check(value)) {
+		const PyNumberMethods *methods = Py_TYPE(value)->tp_as_number;
+		if (!PyIndex_Check(value) && (methods == NULL || methods->nb_float == NULL))
+			return wrong_type(name, what, value);
+	}
+	*ret = PyFloat_AsDouble(value);
+	return *ret == -1.0 && PyErr_Occurred() != NULL ? -1 : 0;
+}
+
+int convert_timeout(const char *name, PyObject *seconds, int64_t *ret_ns)
 {
 	if (seconds == NULL || seconds == Py_None) {
 		*ret_ns = SLUICE_FOREVER;
 		return 0;
 	}
-	double value = PyFloat_AsDouble(seconds);
-	if (value == -1.0 && PyErr_Occurred() != NULL)
+	double value;
+	if (real_number(name, "a number of seconds, or None", seconds, &value) != 0)
 		return -1;
 	if (isnan(value)) {
-		PyErr_SetString(PyExc_ValueError, "a time-out is a number of seconds, or None for ever; not NaN");
+		errors_raise(-EINVAL, "%s is %R; it is a number of seconds, or None", name, seconds);
 		return -1;
 	}
 	if (value >= 9e9)
@@ -28,20 +49,40 @@ int convert_timeout(PyObject *seconds, int64_t *ret_ns)
 	return 0;
 }
 
+#define SPIN_VALUES "\"learn\", a number of seconds from 0, or None for ever"
+
 int convert_spin(PyObject *value, int64_t *ret_ns)
 {
 	*ret_ns = 0;
 	if (value == NULL || (PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, "learn") == 0))
 		return 0;
-	if (convert_timeout(value, ret_ns) != 0)
-		return -1;
-	if (*ret_ns < 0) {
-		PyErr_SetString(PyExc_ValueError, "spin is \"learn\", a number of seconds, or None for ever");
+	double seconds = 0;
+	if (PyUnicode_Check(value)) {
+		PyErr_Format(PyExc_TypeError, "spin is " SPIN_VALUES ", not %R", value);
 		return -1;
 	}
+	if (value != Py_None && real_number("spin", SPIN_VALUES, value, &seconds) != 0)
+		return -1;
+	if (!(seconds >= 0)) {
+		errors_raise(-EINVAL, "spin is %R; it is " SPIN_VALUES, value);
+		return -1;
+	}
+	if (convert_timeout("spin", value, ret_ns) != 0)
+		return -1;
 	if (*ret_ns == 0)
 		*ret_ns = SLUICE_NO_SPIN;
 	return 0;
+}
+
+int convert_rate(PyObject *value, double *ret_rate)
+{
+	static const char allowed[] = "a number of messages a second from 0, for none, or None for all";
+	if (real_number("sample_rate", allowed, value, ret_rate) != 0)
+		return -1;
+	if (*ret_rate >= 0)
+		return 0;
+	errors_raise(-EINVAL, "sample_rate is %R; it is %s", value, allowed);
+	return -1;
 }
 
 static int hex_digit(char character)
@@ -77,11 +118,8 @@ int convert_trace(PyObject *traceparent, struct sluice_trace *ret_trace)
 	*ret_trace = (struct sluice_trace){0};
 	if (traceparent == Py_None)
 		return 0;
-	if (!PyUnicode_Check(traceparent)) {
-		PyErr_Format(
-			PyExc_TypeError, "traceparent is a string or None, not %.100s", Py_TYPE(traceparent)->tp_name);
-		return -1;
-	}
+	if (!PyUnicode_Check(traceparent))
+		return wrong_type("traceparent", "a str or None", traceparent);
 	Py_ssize_t length;
 	const char *text = PyUnicode_AsUTF8AndSize(traceparent, &length);
 	if (text == NULL)
@@ -92,8 +130,8 @@ int convert_trace(PyObject *traceparent, struct sluice_trace *ret_trace)
 		read_hex(text + 53, &ret_trace->flags, 1) != NULL && !all_zero(ret_trace->trace_id, 16) &&
 		!all_zero(ret_trace->parent_id, 8))
 		return 0;
-	PyErr_Format(PyExc_ValueError,
-		"%R is no traceparent of version 00: \"00-\", 32 hex digits, \"-\", 16 hex digits, \"-\", 2 hex "
+	errors_raise(-EINVAL,
+		"traceparent is %R; it is, in version 00, \"00-\", 32 hex digits, \"-\", 16 hex digits, \"-\", 2 hex "
 		"digits, in "
 		"lower case, neither id all zeros",
 		traceparent);
@@ -132,29 +170,62 @@ PyObject *convert_deadline(uint64_t deadline_ns)
 
 int convert_deadline_ns(PyObject *seconds, uint64_t *ret_ns)
 {
+	static const char allowed[] = "a time of time.monotonic(), in seconds from above 0, or None";
 	*ret_ns = 0;
 	if (seconds == Py_None)
 		return 0;
-	double value = PyFloat_AsDouble(seconds);
-	if (value == -1.0 && PyErr_Occurred() != NULL)
+	double value;
+	if (real_number("deadline", allowed, seconds, &value) != 0)
 		return -1;
 	if (!(value > 0 && value < 9e9)) {
-		PyErr_SetString(PyExc_ValueError, "a deadline is a time of time.monotonic() in seconds, or None");
+		errors_raise(-EINVAL, "deadline is %R; it is %s", seconds, allowed);
 		return -1;
 	}
 	*ret_ns = (uint64_t)(value * SECOND_NS);
 	return 0;
 }
 
-int convert_u64(PyObject *value, uint64_t *ret)
+int convert_u64(const char *name, PyObject *value, uint64_t *ret)
 {
+	if (!PyIndex_Check(value))
+		return wrong_type(name, "a whole number", value);
 	PyObject *number = PyNumber_Index(value);
 	if (number == NULL)
 		return -1;
 	unsigned long long result = PyLong_AsUnsignedLongLong(number);
 	Py_DECREF(number);
-	if (result == (unsigned long long)-1 && PyErr_Occurred() != NULL)
+	if (result == (unsigned long long)-1 && PyErr_Occurred() != NULL) {
+		if (PyErr_ExceptionMatches(PyExc_OverflowError))
+			PyErr_Format(PyExc_OverflowError, "%s is %R; it is 0 to 2**64 - 1", name, value);
 		return -1;
+	}
 	*ret = result;
+	return 0;
+}
+
+int convert_number(const char *name, PyObject *value, uint64_t least, uint64_t most, uint64_t *ret)
+{
+	if (value == NULL || value == Py_None)
+		return 0;
+	uint64_t result = 0;
+	bool fits = convert_u64(name, value, &result) == 0;
+	if (!fits && !PyErr_ExceptionMatches(PyExc_OverflowError))
+		return -1;
+	PyErr_Clear();
+	if (fits && result >= least && result <= most) {
+		*ret = result;
+		return 0;
+	}
+	errors_raise(-EINVAL, "%s is %R; it is at least %llu and at most %llu", name, value, (unsigned long long)least,
+		(unsigned long long)most);
+	return -1;
+}
+
+int convert_number32(const char *name, PyObject *value, uint32_t least, uint32_t most, uint32_t *ret)
+{
+	uint64_t result = *ret;
+	if (convert_number(name, value, least, most, &result) != 0)
+		return -1;
+	*ret = (uint32_t)result;
 	return 0;
 }

@@ -3,8 +3,6 @@
 #include "errors.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <sys/statvfs.h>
 
 struct exception {
 	const char *name;
@@ -77,7 +75,9 @@ static const struct {
 	{EAGAIN, FULL,
 		"the lane is full: call again later, give a time-out, or open the producer with more lane_bytes or "
 		"depth"},
-	{ETIMEDOUT, TIMEOUT, NULL},
+	{ETIMEDOUT, TIMEOUT,
+		"the time-out passed and nothing was changed: call again, or see sluice.stat() of the channel for who "
+		"is slow"},
 	{EPIPE, PEER_DIED, "the last counterpart is gone: wait for another (report_gone=False), or stop"},
 	{ENODATA, END_OF_STREAM, NULL},
 	{EBADF, CLOSED, "it was closed before: open another"},
@@ -87,7 +87,7 @@ static const struct {
 	{ESTALE, STALE,
 		"this member was declared dead, or held the message for longer than take_back, and another has it now: "
 		"drop "
-		"what was computed from it"},
+		"what was computed from it, and open another where it was declared dead"},
 	{ECHILD, FORKED, "this handle belongs to the parent process: open another in the child"},
 	{EMSGSIZE, TOO_LARGE,
 		"the message is larger than half its lane: open the producer with more lane_bytes, or send less at "
@@ -106,6 +106,10 @@ static const struct {
 		"insist=True"},
 	{EPERM, DENIED, NULL},
 	{EACCES, DENIED, NULL},
+	{EUSERS, ERROR,
+		"the channel has its 128 members, or 128 lanes: see sluice.stat() of it, close some, or call "
+		"sluice.gc() if "
+		"they are dead"},
 };
 
 static PyObject *raise_as(PyObject *type, int code, PyObject *text)
@@ -119,26 +123,40 @@ static PyObject *raise_as(PyObject *type, int code, PyObject *text)
 	return NULL;
 }
 
+const char *errors_sentence(int code)
+{
+	int positive = code < 0 ? -code : code;
+	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+		if (codes[i].code == positive && codes[i].text != NULL)
+			return codes[i].text;
+	return sluice_strerror(code);
+}
+
 PyObject *errors_raise(int code, const char *format, ...)
 {
 	int positive = code < 0 ? -code : code;
 	PyObject *type = exceptions[ERROR].type;
-	const char *text = NULL;
-	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-		if (codes[i].code != positive)
-			continue;
-		type = exceptions[codes[i].exception].type;
-		text = codes[i].text;
-	}
+	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+		if (codes[i].code == positive)
+			type = exceptions[codes[i].exception].type;
 	if (positive == ENOMEM)
 		return PyErr_NoMemory();
 	if (format == NULL)
-		return raise_as(type, positive, PyUnicode_FromString(text != NULL ? text : sluice_strerror(code)));
+		return raise_as(type, positive, PyUnicode_FromString(errors_sentence(code)));
 	va_list values;
 	va_start(values, format);
 	PyObject *sentence = PyUnicode_FromFormatV(format, values);
 	va_end(values);
 	return raise_as(type, positive, sentence);
+}
+
+PyObject *errors_raise_argument(int code, const char *format, ...)
+{
+	va_list values;
+	va_start(values, format);
+	PyObject *sentence = PyUnicode_FromFormatV(format, values);
+	va_end(values);
+	return raise_as(exceptions[BAD_ARGUMENT].type, code < 0 ? -code : code, sentence);
 }
 
 PyObject *errors_raise_empty(const char *format, ...)
@@ -157,32 +175,6 @@ PyObject *errors_raise_cuda(int code, const char *format, ...)
 	PyObject *sentence = PyUnicode_FromFormatV(format, values);
 	va_end(values);
 	return raise_as(exceptions[CUDA_ERROR].type, code < 0 ? -code : code, sentence);
-}
-
-PyObject *errors_raise_open(int code, PyObject *name, const char *directory, uint64_t lane_bytes)
-{
-	if (directory == NULL)
-		directory = getenv("SLUICE_DIR");
-	if (directory == NULL || directory[0] == '\0')
-		directory = "/dev/shm";
-	struct statvfs system;
-	if (code == -ENOSPC && statvfs(directory, &system) == 0) {
-		unsigned long long mib = 1 << 20;
-		return errors_raise(code,
-			"%s holds %llu MiB, of which %llu MiB are free; the lane of channel %R needs %llu MiB: raise "
-			"it "
-			"(mount -o remount,size=..., docker: --shm-size) or pass a smaller lane_bytes=",
-			directory, (unsigned long long)system.f_blocks * system.f_frsize / mib,
-			(unsigned long long)system.f_bavail * system.f_frsize / mib, name,
-			((unsigned long long)lane_bytes + mib - 1) / mib);
-	}
-	if (code == -ETIMEDOUT)
-		return errors_raise(code,
-			"channel %R: others were opening or leaving it for longer than open_timeout: call again", name);
-	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
-		if (codes[i].code == -code && codes[i].text != NULL)
-			return errors_raise(code, "channel %R in %s: %s", name, directory, codes[i].text);
-	return errors_raise(code, "channel %R in %s: %s", name, directory, sluice_strerror(code));
 }
 
 static PyObject *named_type(const char *name)

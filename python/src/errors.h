@@ -17,7 +17,16 @@ PyObject *errors_raise_empty(const char *format, ...);
 /* Raises CudaError with whatever errno. Returns NULL. */
 PyObject *errors_raise_cuda(int code, const char *format, ...);
 
-/* True if `code` is one that open calls give for want of memory in the directory, which is then said with figures. */
-PyObject *errors_raise_open(int code, PyObject *name, const char *directory, uint64_t lane_bytes);
+/* Raises BadArgument, a ValueError, with whatever errno. Returns NULL. */
+PyObject *errors_raise_argument(int code, const char *format, ...);
+
+/* The table's sentence, which is the library's unless Python has other words for it. */
+const char *errors_sentence(int code);
+
+/* What a noun ends with. */
+static inline const char *errors_plural(Py_ssize_t count)
+{
+	return count == 1 ? "" : "s";
+}
 
 #endif

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "address.h"
 #include "convert.h"
 #include "cuda.h"
 #include "errors.h"
@@ -35,14 +36,15 @@ static void list_opened(struct handle *handle)
 	opened = handle;
 }
 
-PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns,
-	uint64_t lane_bytes)
+PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns)
 {
 	struct handle *handle = (struct handle *)type->tp_alloc(type, 0);
 	if (handle == NULL)
 		return NULL;
 	handle->kind = kind;
 	handle->name = new_reference(options->name);
+	if (options->directory != NULL)
+		handle->directory = new_reference(options->directory);
 	/* Short where the library spins, since no system call is there for a signal to end. */
 	handle->slice_ns = spin_ns > SPINNING_SLICE_NS ? SPINNING_SLICE_NS : LONGEST_SLICE_NS;
 	list_opened(handle);
@@ -52,7 +54,7 @@ PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const s
 	Py_END_ALLOW_THREADS handle->open = open;
 	if (error == 0)
 		return (PyObject *)handle;
-	errors_raise_open(error, options->name, options->channel.directory, lane_bytes);
+	options_raise(error, options);
 	Py_DECREF(handle);
 	return NULL;
 }
@@ -128,20 +130,40 @@ PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject
 	static char *names[] = {"count", "timeout", NULL};
 	struct handle *handle = (struct handle *)self;
 	struct wait_call call = {handle, 1};
-	PyObject *timeout = Py_None;
+	PyObject *count = NULL, *timeout = Py_None;
 	int64_t timeout_ns;
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|IO", names, &call.count, &timeout) ||
-		convert_timeout(timeout, &timeout_ns) != 0 || handle_enter(handle) != 0)
+	char format[32];
+	snprintf(format, sizeof format, "|OO:wait_%s", handle->kind->counterparts);
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, format, names, &count, &timeout) ||
+		convert_number32("count", count, 0, SLUICE_MAX_MEMBERS, &call.count) != 0 ||
+		convert_timeout("timeout", timeout, &timeout_ns) != 0 || handle_enter(handle) != 0)
 		return NULL;
 	int result = wait_once(&call, 0);
 	if (result == -EAGAIN && timeout_ns != 0)
 		result = handle_wait(handle, timeout_ns, wait_once, &call);
 	if (result >= 0)
 		return PyLong_FromLong(result);
-	if (result == -EAGAIN)
-		return errors_raise(-ETIMEDOUT, "fewer than %u %s are in channel %R", call.count,
-			handle->kind->counterparts, handle->name);
-	return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
+	if (result != -EAGAIN && result != -ETIMEDOUT)
+		return result == HANDLE_RAISED ? NULL : errors_raise(result, NULL);
+	char what[64];
+	if (call.count == 1)
+		snprintf(what, sizeof what, "there were no %s", handle->kind->counterparts);
+	else
+		snprintf(what, sizeof what, "there were fewer than %u %s", call.count, handle->kind->counterparts);
+	return handle_raise_timeout(handle, what);
+}
+
+PyObject *handle_raise_timeout(struct handle *handle, const char *what)
+{
+	PyObject *look = handle_get_stat_call((PyObject *)handle, NULL);
+	if (look != NULL)
+		errors_raise(-ETIMEDOUT,
+			"channel %R: %s within the time, and nothing was changed: call again, or see %U for who is "
+			"there and "
+			"who is slow",
+			handle->name, what, look);
+	Py_XDECREF(look);
+	return NULL;
 }
 
 /* ---- closing ---- */
@@ -196,10 +218,11 @@ PyObject *handle_close(struct handle *handle, bool give_back)
 	Py_ssize_t views = live_views(handle, &messages);
 	if (views > 0)
 		return PyErr_Format(PyExc_BufferError,
-			"%zd views (numpy arrays, memoryviews, torch tensors) into %zd messages of this %s are alive: "
-			"del them "
-			"first, or leave its `with` block, which closes it when the last of them is gone",
-			views, messages, handle->kind->noun);
+			"%zd view%s (numpy array, memoryview, torch tensor) into %zd message%s of this %s %s alive: "
+			"del %s "
+			"first, or leave its `with` block, which closes it when the last view is gone",
+			views, errors_plural(views), messages, errors_plural(messages), handle->kind->noun,
+			views == 1 ? "is" : "are", views == 1 ? "it" : "them");
 	handle->give_back = give_back;
 	int error = handle_close_now(handle);
 	if (error != 0)
@@ -267,6 +290,7 @@ void handle_dealloc(struct handle *handle)
 			handle->next_open->open_link = handle->open_link;
 	}
 	Py_CLEAR(handle->name);
+	Py_CLEAR(handle->directory);
 }
 
 /* ---- the interpreter's exit ---- */
@@ -338,6 +362,14 @@ PyObject *handle_get_name(PyObject *self, void *unused)
 {
 	(void)unused;
 	return new_reference(((struct handle *)self)->name);
+}
+
+PyObject *handle_get_stat_call(PyObject *self, void *unused)
+{
+	(void)unused;
+	const struct handle *handle = (struct handle *)self;
+	return address_call(
+		"stat", handle->name, handle->directory != NULL ? PyBytes_AS_STRING(handle->directory) : NULL);
 }
 
 PyObject *handle_repr(PyObject *self)

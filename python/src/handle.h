@@ -25,6 +25,7 @@ struct handle {
 	PyObject_HEAD const struct handle_kind *kind;
 	PyObject *weakrefs;
 	PyObject *name;           /* of the channel */
+	PyObject *directory;      /* as it was given: bytes or NULL */
 	void *open;               /* struct sluice_producer or sluice_consumer; NULL once closed */
 	struct handle *next_open; /* of all that were opened and not freed */
 	struct handle **open_link;
@@ -73,11 +74,10 @@ int handle_close_now(struct handle *handle);
 void handle_view_gone(struct handle *handle);
 
 /*
- * A new handle of `type`, open, or NULL with an exception. `lane_bytes`: what a full directory did not have room for. It is
- * listed among those that the interpreter's exit closes.
+ * A new handle of `type`, open, or NULL with an exception. It is listed among those that the interpreter's exit closes.
  */
-PyObject *handle_new(PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns,
-	uint64_t lane_bytes);
+PyObject *handle_new(
+	PyTypeObject *type, const struct handle_kind *kind, const struct options *options, int64_t spin_ns);
 
 /* Methods: close(), __enter__, __exit__, and what dealloc begins and ends with. */
 PyObject *handle_close(struct handle *handle, bool give_back);
@@ -85,12 +85,16 @@ PyObject *handle_on_enter(PyObject *self, PyObject *unused);
 PyObject *handle_on_exit(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 void handle_dealloc(struct handle *handle);
 
+/* Raises Timeout. `what` did not happen, as "no message came". Returns NULL. */
+PyObject *handle_raise_timeout(struct handle *handle, const char *what);
+
 /* wait_consumers() and wait_producers(). */
 PyObject *handle_wait_counterparts(PyObject *self, PyObject *arguments, PyObject *keywords);
 
 extern PyMemberDef handle_members[];
 PyObject *handle_get_closed(PyObject *self, void *unused);
 PyObject *handle_get_name(PyObject *self, void *unused);
+PyObject *handle_get_stat_call(PyObject *self, void *unused); /* text: which call tells who is there */
 PyObject *handle_repr(PyObject *self);
 
 /* A Geometry of what the library says, or NULL with an exception. */

@@ -133,8 +133,9 @@ void hold_dealloc(PyObject *self)
 PyObject *hold_refuse_views(const struct hold *hold, const char *verb)
 {
 	return PyErr_Format(PyExc_BufferError,
-		"%zd views (numpy arrays, memoryviews, torch tensors) of this message are alive and it cannot be %s: "
-		"del them "
+		"%zd view%s (numpy array, memoryview, torch tensor) of this message %s alive and it cannot be %s: del "
+		"%s "
 		"first (a loop's variable counts too)",
-		hold->exports, verb);
+		hold->exports, errors_plural(hold->exports), hold->exports == 1 ? "is" : "are", verb,
+		hold->exports == 1 ? "it" : "them");
 }

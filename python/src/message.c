@@ -113,7 +113,21 @@ static PyObject *exit_message(PyObject *self, PyObject *const *arguments, Py_ssi
 	Py_RETURN_NONE;
 }
 
-static int tensor_index(struct hold *hold, PyObject *key, uint32_t *ret_index)
+static PyObject *listed(PyObject *self, bool names, bool tensors);
+
+static void raise_unknown(struct hold *hold, PyObject *key)
+{
+	PyObject *names = listed((PyObject *)hold, true, false);
+	PyObject *text =
+		names != NULL ? PyUnicode_FromFormat("no tensor %R in the message: it has %R", key, names) : NULL;
+	if (text != NULL)
+		PyErr_SetObject(PyExc_KeyError, text);
+	Py_XDECREF(text);
+	Py_XDECREF(names);
+}
+
+/* The place of the tensor that `key` names or counts. 1: there is none, and nothing is raised. */
+static int find_tensor(struct hold *hold, PyObject *key, uint32_t *ret_index)
 {
 	if (hold_check(hold) != 0)
 		return -1;
@@ -125,20 +139,38 @@ static int tensor_index(struct hold *hold, PyObject *key, uint32_t *ret_index)
 		for (*ret_index = 0; *ret_index < count; ++*ret_index)
 			if (strcmp(sluice_tensor(hold->message, *ret_index)->name, name) == 0)
 				return 0;
-		PyErr_SetObject(PyExc_KeyError, key);
+		return 1;
+	}
+	if (!PyIndex_Check(key)) {
+		PyErr_Format(PyExc_TypeError,
+			"a tensor is looked up by its name or its place, a whole number, not by %.100s",
+			Py_TYPE(key)->tp_name);
 		return -1;
 	}
-	Py_ssize_t index = PyNumber_AsSsize_t(key, PyExc_IndexError);
+	Py_ssize_t index = PyNumber_AsSsize_t(key, NULL);
 	if (index == -1 && PyErr_Occurred() != NULL)
 		return -1;
 	if (index < 0)
 		index += count;
-	if (index < 0 || index >= (Py_ssize_t)count) {
-		PyErr_Format(PyExc_IndexError, "the message has %u tensors", (unsigned)count);
-		return -1;
-	}
+	if (index < 0 || index >= (Py_ssize_t)count)
+		return 1;
 	*ret_index = (uint32_t)index;
 	return 0;
+}
+
+/* The same, but where there is none it raises KeyError or IndexError. */
+static int tensor_index(struct hold *hold, PyObject *key, uint32_t *ret_index)
+{
+	int result = find_tensor(hold, key, ret_index);
+	if (result <= 0)
+		return result;
+	uint32_t count = sluice_tensor_count(hold->message);
+	if (PyUnicode_Check(key))
+		raise_unknown(hold, key);
+	else
+		PyErr_Format(PyExc_IndexError, "no tensor %R in the message: it has %u tensor%s", key, (unsigned)count,
+			errors_plural(count));
+	return -1;
 }
 
 static PyObject *subscript(PyObject *self, PyObject *key)
@@ -177,6 +209,9 @@ static PyObject *shrink(PyObject *self, PyObject *const *arguments, Py_ssize_t c
 		PyErr_SetString(PyExc_TypeError, "shrink(name, first): the tensor's name and its new first dimension");
 		return NULL;
 	}
+	if (!PyIndex_Check(arguments[1]))
+		return PyErr_Format(
+			PyExc_TypeError, "first is a whole number, not %.100s", Py_TYPE(arguments[1])->tp_name);
 	Py_ssize_t first = PyNumber_AsSsize_t(arguments[1], PyExc_OverflowError);
 	if ((first == -1 && PyErr_Occurred() != NULL) || tensor_index(hold, arguments[0], &index) != 0)
 		return NULL;
@@ -250,12 +285,8 @@ static PyObject *iterate(PyObject *self)
 static int contains(PyObject *self, PyObject *key)
 {
 	uint32_t index;
-	if (tensor_index((struct hold *)self, key, &index) == 0)
-		return 1;
-	if (!PyErr_ExceptionMatches(PyExc_KeyError) && !PyErr_ExceptionMatches(PyExc_IndexError))
-		return -1;
-	PyErr_Clear();
-	return 0;
+	int result = find_tensor((struct hold *)self, key, &index);
+	return result < 0 ? -1 : result == 0;
 }
 
 static PyObject *repr(PyObject *self)
@@ -277,7 +308,8 @@ static PyObject *repr(PyObject *self)
 int hold_parse_metadata(const struct hold_metadata *metadata, struct hold_values *ret_values)
 {
 	*ret_values = (struct hold_values){0};
-	if (metadata->correlation_id != NULL && convert_u64(metadata->correlation_id, &ret_values->correlation_id) != 0)
+	if (metadata->correlation_id != NULL &&
+		convert_u64("correlation_id", metadata->correlation_id, &ret_values->correlation_id) != 0)
 		return -1;
 	if (metadata->deadline != NULL && convert_deadline_ns(metadata->deadline, &ret_values->deadline_ns) != 0)
 		return -1;
@@ -320,7 +352,7 @@ static int set_correlation_id(PyObject *self, PyObject *value, void *unused)
 	(void)unused;
 	struct hold *hold = (struct hold *)self;
 	uint64_t id = 0;
-	if ((value != NULL && convert_u64(value, &id) != 0) || hold_check(hold) != 0)
+	if ((value != NULL && convert_u64("correlation_id", value, &id) != 0) || hold_check(hold) != 0)
 		return -1;
 	return sluice_set_correlation_id(hold->message, id);
 }

@@ -2,10 +2,14 @@
 /* Options: the defaults are those of the library, which zero stands for. */
 #include "options.h"
 
-#include <limits.h>
+#include <errno.h>
 #include <math.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 
+#include "address.h"
 #include "convert.h"
+#include "errors.h"
 
 struct channel_arguments {
 	PyObject *mode;
@@ -37,33 +41,23 @@ struct channel_arguments {
 		&(channel).max_deliveries, &(channel).permissions, &(channel).group, &(channel).allowed_uids,          \
 		&(channel).directory, &(channel).open_timeout, &(channel).take_back
 
-static int number(const char *name, PyObject *value, uint64_t least, uint64_t most, uint64_t *ret)
+/* What the library takes. */
+#define LEAST_LANE_BYTES UINT64_C(4096)
+#define MOST_LANE_BYTES  (UINT64_C(1) << 37)
+#define LEAST_DEPTH      2
+#define MOST_DEPTH       (1U << 20)
+#define MOST_DELIVERIES  63
+#define MOST_NODE        1023
+#define DEVICE_VALUES    "a PCI address, as \"0000:17:00.0\""
+
+static int parse_lane_bytes(const char *name, PyObject *value, uint64_t *ret)
 {
-	if (value == NULL || value == Py_None)
-		return 0;
-	uint64_t result;
-	if (convert_u64(value, &result) != 0) {
-		if (PyErr_ExceptionMatches(PyExc_OverflowError))
-			PyErr_Format(PyExc_ValueError, "%s is %R; it is at least %llu", name, value,
-				(unsigned long long)least);
-		return -1;
-	}
-	if (result < least || result > most) {
-		PyErr_Format(PyExc_ValueError, "%s is %R; it is at least %llu and at most %llu", name, value,
-			(unsigned long long)least, (unsigned long long)most);
-		return -1;
-	}
-	*ret = result;
-	return 0;
+	return convert_number(name, value, LEAST_LANE_BYTES, MOST_LANE_BYTES, ret);
 }
 
-static int number32(const char *name, PyObject *value, uint32_t least, uint32_t most, uint32_t *ret)
+static int parse_depth(const char *name, PyObject *value, uint32_t *ret)
 {
-	uint64_t result = *ret;
-	if (number(name, value, least, most, &result) != 0)
-		return -1;
-	*ret = (uint32_t)result;
-	return 0;
+	return convert_number32(name, value, LEAST_DEPTH, MOST_DEPTH, ret);
 }
 
 static int parse_mode(PyObject *value, uint32_t *ret_mode)
@@ -75,7 +69,7 @@ static int parse_mode(PyObject *value, uint32_t *ret_mode)
 	else if (PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, "broadcast") == 0)
 		*ret_mode = SLUICE_BROADCAST;
 	else
-		PyErr_Format(PyExc_ValueError, "mode is \"queue\" or \"broadcast\", not %R", value);
+		errors_raise(-EINVAL, "mode is %R; it is \"queue\" or \"broadcast\"", value);
 	return PyErr_Occurred() == NULL ? 0 : -1;
 }
 
@@ -84,13 +78,20 @@ static int parse_uids(PyObject *value, struct options *options)
 	if (value == NULL || value == Py_None)
 		return 0;
 	PyObject *sequence = PySequence_Tuple(value);
+	if (sequence == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && Py_TYPE(value)->tp_iter == NULL)
+		PyErr_Format(
+			PyExc_TypeError, "allowed_uids is a sequence of uids, not %.100s", Py_TYPE(value)->tp_name);
 	if (sequence == NULL)
 		return -1;
 	Py_ssize_t count = PyTuple_GET_SIZE(sequence);
 	if (count > OPTIONS_MAX_UIDS)
-		PyErr_Format(PyExc_ValueError, "up to %d allowed_uids", OPTIONS_MAX_UIDS);
-	for (Py_ssize_t i = 0; i < count && PyErr_Occurred() == NULL; i++)
-		(void)number32("a uid", PyTuple_GET_ITEM(sequence, i), 0, UINT32_MAX, &options->uids[i]);
+		errors_raise(-EINVAL, "allowed_uids has %zd uids; it has at most %d: share a group instead", count,
+			OPTIONS_MAX_UIDS);
+	for (Py_ssize_t i = 0; i < count && PyErr_Occurred() == NULL; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "allowed_uids[%d]", (int)i);
+		(void)convert_number32(name, PyTuple_GET_ITEM(sequence, i), 0, UINT32_MAX, &options->uids[i]);
+	}
 	Py_DECREF(sequence);
 	options->channel.allowed_uids = options->uids;
 	options->channel.allowed_uid_count = (uint32_t)count;
@@ -102,11 +103,40 @@ static int duration(const char *name, PyObject *value, int64_t *ret_ns)
 {
 	if (value == NULL || value == Py_None)
 		return 0;
-	if (convert_timeout(value, ret_ns) != 0)
+	if (convert_timeout(name, value, ret_ns) != 0)
 		return -1;
 	if (*ret_ns > 0)
 		return 0;
-	PyErr_Format(PyExc_ValueError, "%s is more than 0 seconds, not %R", name, value);
+	errors_raise(-EINVAL, "%s is %R; it is more than 0 seconds", name, value);
+	return -1;
+}
+
+static int parse_permissions(PyObject *value, uint32_t *ret)
+{
+	if (convert_number32("permissions", value, 0, UINT32_MAX, ret) != 0)
+		return -1;
+	if (value == NULL || value == Py_None || (*ret >= 1 && *ret <= 0777))
+		return 0;
+	errors_raise(-EINVAL, "permissions is %R; it is 0o1 to 0o777, as for chmod", value);
+	return -1;
+}
+
+static int parse_deliveries(PyObject *value, uint32_t *ret)
+{
+	if (value == NULL)
+		return 0;
+	if (value == Py_None) {
+		*ret = SLUICE_UNLIMITED;
+		return 0;
+	}
+	uint64_t given = 0;
+	if (convert_u64("max_deliveries", value, &given) != 0 && !PyErr_ExceptionMatches(PyExc_OverflowError))
+		return -1;
+	PyErr_Clear();
+	*ret = (uint32_t)given;
+	if (given >= 1 && given <= MOST_DELIVERIES)
+		return 0;
+	errors_raise(-EINVAL, "max_deliveries is %R; it is 1 to %d, or None for no limit", value, MOST_DELIVERIES);
 	return -1;
 }
 
@@ -116,44 +146,26 @@ static int parse_channel(const struct channel_arguments *given, struct options *
 	channel->flags = (given->ordered ? SLUICE_ORDERED : 0U) | (given->persistent ? SLUICE_PERSISTENT : 0U) |
 			 (given->create ? 0U : SLUICE_ATTACH_ONLY) | (given->insist ? SLUICE_INSIST : 0U);
 	if (parse_mode(given->mode, &channel->mode) != 0 ||
-		number("channel_lane_bytes", given->channel_lane_bytes, 1, UINT64_MAX, &channel->lane_bytes) != 0 ||
-		number32("channel_depth", given->channel_depth, 1, UINT32_MAX, &channel->depth) != 0 ||
-		number32("expected_consumers", given->expected_consumers, 0, UINT32_MAX,
+		parse_lane_bytes("channel_lane_bytes", given->channel_lane_bytes, &channel->lane_bytes) != 0 ||
+		parse_depth("channel_depth", given->channel_depth, &channel->depth) != 0 ||
+		convert_number32("expected_consumers", given->expected_consumers, 0, SLUICE_MAX_MEMBERS,
 			&channel->expected_consumers) != 0 ||
-		number32("permissions", given->permissions, 1, 0777, &channel->permissions) != 0 ||
+		parse_deliveries(given->max_deliveries, &channel->max_deliveries) != 0 ||
+		parse_permissions(given->permissions, &channel->permissions) != 0 ||
 		parse_uids(given->allowed_uids, options) != 0 ||
 		duration("open_timeout", given->open_timeout, &channel->open_timeout_ns) != 0 ||
 		duration("take_back", given->take_back, &channel->take_back_ns) != 0)
 		return -1;
-	if (given->max_deliveries == Py_None)
-		channel->max_deliveries = SLUICE_UNLIMITED;
-	else if (number32("max_deliveries", given->max_deliveries, 1, UINT32_MAX - 1, &channel->max_deliveries) != 0)
-		return -1;
 	if (given->group != NULL && given->group != Py_None) {
 		channel->flags |= SLUICE_GROUP;
-		if (number32("group", given->group, 0, UINT32_MAX, &channel->group) != 0)
+		if (convert_number32("group", given->group, 0, UINT32_MAX, &channel->group) != 0)
 			return -1;
 	}
-	if (given->directory != NULL && given->directory != Py_None) {
-		if (!PyUnicode_FSConverter(given->directory, &options->directory))
-			return -1;
-		channel->directory = PyBytes_AS_STRING(options->directory);
-	}
-	return 0;
-}
-
-static int parse_name(struct options *options)
-{
-	Py_ssize_t length;
-	options->name_text = PyUnicode_AsUTF8AndSize(options->name, &length);
-	if (options->name_text == NULL)
+	if (address_parse_directory(given->directory, &options->directory) != 0)
 		return -1;
-	if (length > 0 && length <= SLUICE_MAX_NAME && (size_t)length == strlen(options->name_text))
-		return 0;
-	PyErr_Format(PyExc_ValueError,
-		"%R is no name of a channel: 1 to %d letters, digits, '.', '_' or '-', not starting with '.'",
-		options->name, SLUICE_MAX_NAME);
-	return -1;
+	if (options->directory != NULL)
+		channel->directory = PyBytes_AS_STRING(options->directory);
+	return 0;
 }
 
 static void start(struct options *options)
@@ -171,6 +183,16 @@ static void finish(struct options *options)
 	options->consumer.channel = &options->channel;
 }
 
+static int parse_alignment(PyObject *value, uint32_t *ret)
+{
+	if (convert_number32("alignment", value, 0, UINT32_MAX, ret) != 0)
+		return -1;
+	if (value == NULL || value == Py_None || (*ret >= 64 && *ret <= 4096 && (*ret & (*ret - 1)) == 0))
+		return 0;
+	errors_raise(-EINVAL, "alignment is %R; it is 64, 128, 256, 512, 1024, 2048 or 4096 bytes", value);
+	return -1;
+}
+
 static int parse_sample_rate(PyObject *value, uint32_t *ret_rate)
 {
 	if (value == NULL)
@@ -179,14 +201,9 @@ static int parse_sample_rate(PyObject *value, uint32_t *ret_rate)
 		*ret_rate = SLUICE_STAMP_ALL;
 		return 0;
 	}
-	double rate = PyFloat_AsDouble(value);
-	if (rate == -1.0 && PyErr_Occurred() != NULL)
+	double rate;
+	if (convert_rate(value, &rate) != 0)
 		return -1;
-	if (!(rate >= 0)) {
-		PyErr_Format(
-			PyExc_ValueError, "sample_rate is messages a second, 0 for none, None for all; not %R", value);
-		return -1;
-	}
 	if (rate == 0)
 		*ret_rate = SLUICE_STAMP_NONE;
 	else if (rate >= UINT32_MAX - 1)
@@ -204,12 +221,86 @@ static int parse_node(PyObject *value, uint32_t *ret_node)
 		*ret_node = SLUICE_NODE_OF_CPU;
 		return 0;
 	}
-	uint32_t node = 0;
-	if (number32("node", value, 0, INT_MAX, &node) != 0)
-		return -1;
-	*ret_node = SLUICE_NODE(node);
-	return 0;
+	uint64_t node = 0;
+	if (PyUnicode_Check(value))
+		errors_raise(-EINVAL, "node is %R; it is a memory node's number or \"cpu\"", value);
+	else if (convert_number("node", value, 0, MOST_NODE, &node) == 0)
+		*ret_node = SLUICE_NODE(node);
+	return PyErr_Occurred() == NULL ? 0 : -1;
 }
+
+static int parse_device(PyObject *value, const char **ret_device)
+{
+	if (value == NULL || value == Py_None)
+		return 0;
+	if (!PyUnicode_Check(value)) {
+		PyErr_Format(
+			PyExc_TypeError, "device is " DEVICE_VALUES " or None, not %.100s", Py_TYPE(value)->tp_name);
+		return -1;
+	}
+	Py_ssize_t length;
+	*ret_device = PyUnicode_AsUTF8AndSize(value, &length);
+	if (*ret_device == NULL && !PyErr_ExceptionMatches(PyExc_UnicodeError))
+		return -1;
+	PyErr_Clear();
+	if (*ret_device != NULL && (size_t)length == strlen(*ret_device))
+		return 0;
+	errors_raise(-EINVAL, "device is %R; it is " DEVICE_VALUES, value);
+	return -1;
+}
+
+/* ---- what an open call refused ---- */
+
+static PyObject *raise_no_space(int code, const struct options *options)
+{
+	struct statvfs system;
+	const char *directory = address_directory(options->channel.directory);
+	if (statvfs(directory, &system) != 0)
+		return address_raise(code, options->name, options->channel.directory);
+	uint64_t bytes = options->producer.lane_bytes != 0 ? options->producer.lane_bytes : options->channel.lane_bytes;
+	if (bytes == 0)
+		bytes = 8 << 20;
+	if (options->is_consumer)
+		bytes = 1 << 20;
+	const unsigned long long mib = 1 << 20;
+	return errors_raise(code,
+		"%s holds %llu MiB, of which %llu MiB are free; the %s of channel %R needs %llu MiB: raise it "
+		"(mount -o remount,size=..., docker: --shm-size)%s",
+		directory, (unsigned long long)system.f_blocks * system.f_frsize / mib,
+		(unsigned long long)system.f_bavail * system.f_frsize / mib, options->is_consumer ? "file" : "lane",
+		options->name, ((unsigned long long)bytes + mib - 1) / mib,
+		options->is_consumer ? "" : " or pass a smaller lane_bytes=");
+}
+
+PyObject *options_raise(int code, const struct options *options)
+{
+	const char *device = options->producer.device;
+	if (code == -ENOSPC)
+		return raise_no_space(code, options);
+	if (device != NULL && options->producer.node != 0 && code == -EINVAL)
+		return errors_raise(code, "device is '%s' and node is given, too: pass one of them", device);
+	if (device != NULL && code == -EINVAL)
+		return errors_raise(code, "device is '%s'; it is " DEVICE_VALUES, device);
+	if (device != NULL && code == -ENODEV)
+		return errors_raise(
+			code, "device is '%s', and there is no such PCI device: `lspci -D` lists them", device);
+	if (code == -ENODEV)
+		return errors_raise(code,
+			"node is %u, and there is no such memory node: /sys/devices/system/node lists them, \"cpu\" "
+			"takes "
+			"that of this thread's CPU",
+			(unsigned)(options->producer.node - 1));
+	struct stat status;
+	const char *directory = options->channel.directory;
+	bool only_attach = (options->channel.flags & SLUICE_ATTACH_ONLY) != 0;
+	if (code == -ENOENT && only_attach && stat(address_directory(directory), &status) == 0)
+		return errors_raise(code,
+			"there is no channel %R in %s: open the one that creates it first, or drop create=False",
+			options->name, address_directory(directory));
+	return address_raise(code, options->name, directory);
+}
+
+/* ---- constructors ---- */
 
 int options_of_producer(PyObject *arguments, PyObject *keywords, struct options *ret_options)
 {
@@ -217,22 +308,25 @@ int options_of_producer(PyObject *arguments, PyObject *keywords, struct options 
 		"prefault", "lock_memory", "spin", "node", "device", CHANNEL_NAMES, NULL};
 	struct channel_arguments channel = {.create = 1};
 	PyObject *lane_bytes = NULL, *depth = NULL, *alignment = NULL, *sample_rate = NULL, *spin = NULL, *node = NULL;
+	PyObject *device = NULL;
 	int report_gone = 0, huge_pages = 0, prefault = 0, lock_memory = 0;
 	struct sluice_producer_options *producer = &ret_options->producer;
 	start(ret_options);
 	finish(ret_options);
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "U|$OOOOppppOOz" CHANNEL_FORMAT ":Producer", names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|$OOOOppppOOO" CHANNEL_FORMAT ":Producer", names,
 		    &ret_options->name, &lane_bytes, &depth, &alignment, &sample_rate, &report_gone, &huge_pages,
-		    &prefault, &lock_memory, &spin, &node, &producer->device, CHANNEL_POINTERS(channel)))
+		    &prefault, &lock_memory, &spin, &node, &device, CHANNEL_POINTERS(channel)))
 		return -1;
 	producer->flags = (report_gone ? SLUICE_REPORT_GONE : 0U) | (huge_pages ? SLUICE_HUGE_PAGES : 0U) |
 			  (prefault ? SLUICE_PREFAULT : 0U) | (lock_memory ? SLUICE_LOCK_MEMORY : 0U);
-	if (parse_name(ret_options) != 0 || parse_channel(&channel, ret_options) != 0 ||
-		number("lane_bytes", lane_bytes, 1, UINT64_MAX, &producer->lane_bytes) != 0 ||
-		number32("depth", depth, 1, UINT32_MAX, &producer->depth) != 0 ||
-		number32("alignment", alignment, 64, 4096, &producer->alignment) != 0 ||
+	if (address_parse_name(ret_options->name, &ret_options->name_text) != 0 ||
+		parse_channel(&channel, ret_options) != 0 ||
+		parse_lane_bytes("lane_bytes", lane_bytes, &producer->lane_bytes) != 0 ||
+		parse_depth("depth", depth, &producer->depth) != 0 ||
+		parse_alignment(alignment, &producer->alignment) != 0 ||
 		parse_sample_rate(sample_rate, &producer->sample_rate_hz) != 0 ||
-		convert_spin(spin, &producer->spin_ns) != 0 || parse_node(node, &producer->node) != 0)
+		convert_spin(spin, &producer->spin_ns) != 0 || parse_node(node, &producer->node) != 0 ||
+		parse_device(device, &producer->device) != 0)
 		return -1;
 	return 0;
 }
@@ -246,17 +340,21 @@ int options_of_consumer(PyObject *arguments, PyObject *keywords, struct options 
 	int end_of_stream = 0, start_newest = 0, report_gone = 0, prefault = 0;
 	struct sluice_consumer_options *consumer = &ret_options->consumer;
 	start(ret_options);
+	ret_options->is_consumer = true;
 	finish(ret_options);
-	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "U|$pOpOOppO" CHANNEL_FORMAT ":Consumer", names,
+	if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O|$pOpOOppO" CHANNEL_FORMAT ":Consumer", names,
 		    &ret_options->name, &end_of_stream, &expected_producers, &start_newest, &quantum_messages,
 		    &quantum_bytes, &report_gone, &prefault, &spin, CHANNEL_POINTERS(channel)))
 		return -1;
 	consumer->flags = (end_of_stream ? SLUICE_END_OF_STREAM : 0U) | (start_newest ? SLUICE_START_NEWEST : 0U) |
 			  (report_gone ? SLUICE_REPORT_GONE : 0U) | (prefault ? SLUICE_PREFAULT : 0U);
-	if (parse_name(ret_options) != 0 || parse_channel(&channel, ret_options) != 0 ||
-		number32("expected_producers", expected_producers, 1, UINT32_MAX, &consumer->expected_producers) != 0 ||
-		number32("quantum_messages", quantum_messages, 1, UINT32_MAX, &consumer->quantum_messages) != 0 ||
-		number("quantum_bytes", quantum_bytes, 1, UINT64_MAX, &consumer->quantum_bytes) != 0 ||
+	if (address_parse_name(ret_options->name, &ret_options->name_text) != 0 ||
+		parse_channel(&channel, ret_options) != 0 ||
+		convert_number32(
+			"expected_producers", expected_producers, 1, UINT32_MAX, &consumer->expected_producers) != 0 ||
+		convert_number32("quantum_messages", quantum_messages, 1, UINT32_MAX, &consumer->quantum_messages) !=
+			0 ||
+		convert_number("quantum_bytes", quantum_bytes, 1, UINT64_MAX, &consumer->quantum_bytes) != 0 ||
 		convert_spin(spin, &consumer->spin_ns) != 0)
 		return -1;
 	return 0;

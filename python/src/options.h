@@ -5,7 +5,7 @@
 
 #include "module.h"
 
-#define OPTIONS_MAX_UIDS 64
+#define OPTIONS_MAX_UIDS 16 /* the library's limit */
 
 /* What a struct of options points to while the call lasts. */
 struct options {
@@ -16,11 +16,16 @@ struct options {
 	struct sluice_consumer_options consumer;
 	uint32_t uids[OPTIONS_MAX_UIDS];
 	PyObject *directory; /* bytes */
+	bool is_consumer;
 };
 
 /* Each parses the arguments of a constructor. Returns 0, or -1 with an exception; clear afterwards in either case. */
 int options_of_producer(PyObject *arguments, PyObject *keywords, struct options *ret_options);
 int options_of_consumer(PyObject *arguments, PyObject *keywords, struct options *ret_options);
+
+/* Raises what an open call with these options returned. Returns NULL. */
+PyObject *options_raise(int code, const struct options *options);
+
 void options_clear(struct options *options);
 
 #endif

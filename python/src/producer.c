@@ -62,11 +62,8 @@ static PyObject *new_producer(PyTypeObject *type, PyObject *arguments, PyObject 
 {
 	struct options options;
 	PyObject *self = NULL;
-	if (options_of_producer(arguments, keywords, &options) == 0) {
-		uint64_t bytes =
-			options.producer.lane_bytes != 0 ? options.producer.lane_bytes : options.channel.lane_bytes;
-		self = handle_new(type, &kind, &options, options.producer.spin_ns, bytes != 0 ? bytes : 8 << 20);
-	}
+	if (options_of_producer(arguments, keywords, &options) == 0)
+		self = handle_new(type, &kind, &options, options.producer.spin_ns);
 	options_clear(&options);
 	return self;
 }
@@ -112,10 +109,11 @@ static PyObject *raise_busy(const struct producer *self)
 	const struct hold *open = self->handle.holds;
 	if (open != NULL && open->given_up)
 		return errors_raise(-EBUSY,
-			"the last reservation was given up, but %zd views of its memory are alive (a variable, or a "
-			"traceback that is "
-			"kept): del them",
-			open->exports);
+			"the last reservation was given up, but %zd view%s of its memory %s alive (a variable, or a "
+			"traceback "
+			"that is kept): del %s",
+			open->exports, errors_plural(open->exports), open->exports == 1 ? "is" : "are",
+			open->exports == 1 ? "it" : "them");
 	return errors_raise(-EBUSY, "a reservation of this Producer is open: publish or discard it first");
 }
 
@@ -135,6 +133,8 @@ static struct sluice_message *reserve_message(struct producer *self, const struc
 		(void)hold_let_go(self->handle.holds);
 	if (error == -EBUSY)
 		raise_busy(self);
+	else if (error == -ETIMEDOUT)
+		handle_raise_timeout(&self->handle, "there was no room in the lane");
 	else if (error != HANDLE_RAISED)
 		spec_raise(error, set, library(self));
 	return NULL;
@@ -206,7 +206,7 @@ static PyObject *reserve(PyObject *object, PyObject *const *arguments, Py_ssize_
 		PyObject *value = arguments[count + i];
 		if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
 			plain = false;
-			if (convert_timeout(value, &timeout_ns) != 0)
+			if (convert_timeout("timeout", value, &timeout_ns) != 0)
 				return NULL;
 		} else if (spec_add_pair(&set, name, value) != 0) {
 			return NULL;
@@ -295,7 +295,7 @@ static PyObject *send(PyObject *object, PyObject *const *arguments, Py_ssize_t c
 		PyObject *name = PyTuple_GET_ITEM(names, i);
 		PyObject *value = arguments[count + i];
 		if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
-			if (convert_timeout(value, &timeout_ns) != 0)
+			if (convert_timeout("timeout", value, &timeout_ns) != 0)
 				return NULL;
 		} else if (PyUnicode_CompareWithASCIIString(name, "correlation_id") == 0) {
 			metadata.correlation_id = value;
@@ -388,6 +388,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef attributes[] = {
 	{"name", handle_get_name, NULL, "Name of the channel.", NULL},
 	{"closed", handle_get_closed, NULL, "True once it was closed.", NULL},
+	{"_stat_call", handle_get_stat_call, NULL, NULL, NULL},
 	{"geometry", get_geometry, NULL, "Geometry: the channel's mode and this lane's sizes.", NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };

@@ -9,7 +9,8 @@
 
 static int refuse(PyObject *object, const char *why)
 {
-	PyErr_Format(PyExc_TypeError, "a %.100s cannot be sent as a tensor: %s", Py_TYPE(object)->tp_name, why);
+	PyErr_Format(PyExc_TypeError, "an object of type %.100s cannot be sent as a tensor: %s",
+		Py_TYPE(object)->tp_name, why);
 	return -1;
 }
 
@@ -30,7 +31,8 @@ static void find_out_whether_dense(struct source *source)
 
 static int too_many_dimensions(int ndim)
 {
-	PyErr_Format(PyExc_ValueError, "a tensor has up to %d dimensions, not %d", SLUICE_MAX_DIMENSIONS, ndim);
+	PyErr_Format(
+		PyExc_ValueError, "a tensor has up to %d dimensions, not %d: reshape it", SLUICE_MAX_DIMENSIONS, ndim);
 	return -1;
 }
 
@@ -45,9 +47,8 @@ static int open_buffer(PyObject *object, struct source *source)
 	source->dtype = dtype_of_format(buffer->format, buffer->itemsize);
 	if (source->dtype == NULL) {
 		PyErr_Format(PyExc_TypeError,
-			"a %.100s of format '%s' cannot be sent as a tensor: its elements are no numbers in this "
-			"machine's byte "
-			"order (convert it, as with astype; objects cannot be shared)",
+			"an object of type %.100s and format '%s' cannot be sent as a tensor: its elements are no "
+			"numbers in this machine's byte order (convert it, as with astype; objects cannot be shared)",
 			Py_TYPE(object)->tp_name, buffer->format != NULL ? buffer->format : "B");
 		return -1;
 	}

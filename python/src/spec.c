@@ -23,7 +23,9 @@ struct sluice_tensor_spec *spec_add(struct spec_set *set, PyObject *name)
 		return NULL;
 	}
 	if (set->count == SLUICE_MAX_TENSORS) {
-		PyErr_Format(PyExc_ValueError, "a message takes up to %d tensors", SLUICE_MAX_TENSORS);
+		PyErr_Format(PyExc_ValueError,
+			"a message takes up to %d tensors: send the rest in another, or put several into one",
+			SLUICE_MAX_TENSORS);
 		return NULL;
 	}
 	struct sluice_tensor_spec *spec = &set->specs[set->count];
@@ -36,13 +38,17 @@ struct sluice_tensor_spec *spec_add(struct spec_set *set, PyObject *name)
 static int add_dimension(struct sluice_tensor_spec *spec, PyObject *value)
 {
 	if (spec->ndim == SLUICE_MAX_DIMENSIONS) {
-		PyErr_Format(
-			PyExc_ValueError, "tensor '%s': more than %d dimensions", spec->name, SLUICE_MAX_DIMENSIONS);
+		PyErr_Format(PyExc_ValueError, "tensor '%s' has more than %d dimensions: reshape it", spec->name,
+			SLUICE_MAX_DIMENSIONS);
 		return -1;
 	}
 	long long number = -1;
 	if (PyLong_CheckExact(value)) {
 		number = PyLong_AsLongLong(value);
+	} else if (!PyIndex_Check(value)) {
+		PyErr_Format(PyExc_TypeError, "tensor '%s': a dimension is a whole number, not %.100s", spec->name,
+			Py_TYPE(value)->tp_name);
+		return -1;
 	} else {
 		PyObject *index = PyNumber_Index(value);
 		if (index == NULL)
@@ -50,10 +56,15 @@ static int add_dimension(struct sluice_tensor_spec *spec, PyObject *value)
 		number = PyLong_AsLongLong(index);
 		Py_DECREF(index);
 	}
-	if (number == -1 && PyErr_Occurred() != NULL)
+	if (number == -1 && PyErr_Occurred() != NULL) {
+		if (PyErr_ExceptionMatches(PyExc_OverflowError))
+			PyErr_Format(PyExc_OverflowError, "tensor '%s': the dimension %R is 2**63 or more, or negative",
+				spec->name, value);
 		return -1;
+	}
 	if (number < 0) {
-		PyErr_Format(PyExc_ValueError, "tensor '%s': the dimension %lld is negative", spec->name, number);
+		PyErr_Format(PyExc_ValueError, "tensor '%s': the dimension %lld is negative; it is 0 or more",
+			spec->name, number);
 		return -1;
 	}
 	spec->shape[spec->ndim++] = number;
@@ -65,7 +76,11 @@ static int add_shape(struct sluice_tensor_spec *spec, PyObject *shape)
 	spec->ndim = 0;
 	if (PyIndex_Check(shape))
 		return add_dimension(spec, shape);
-	PyObject *sequence = PySequence_Fast(shape, "a shape is a number or a sequence of numbers");
+	PyObject *sequence = PySequence_Fast(shape, "");
+	if (sequence == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && Py_TYPE(shape)->tp_iter == NULL)
+		PyErr_Format(PyExc_TypeError,
+			"tensor '%s': a shape is a whole number or a sequence of them, not %.100s", spec->name,
+			Py_TYPE(shape)->tp_name);
 	if (sequence == NULL)
 		return -1;
 	int result = 0;
@@ -125,9 +140,28 @@ bool spec_is_constant(PyObject *pair)
 	return PyUnicode_CheckExact(dtype);
 }
 
+static PyObject *raise_overflow(int code, const struct spec_set *set)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		const struct dtype *dtype = dtype_of_code(set->specs[i].dtype);
+		int64_t bytes = dtype != NULL ? dtype->bytes : 1;
+		bool empty = false, large = false;
+		for (uint32_t k = 0; k < set->specs[i].ndim; k++) {
+			empty |= set->specs[i].shape[k] == 0;
+			large |= __builtin_mul_overflow(bytes, set->specs[i].shape[k], &bytes);
+		}
+		if (large && !empty)
+			return errors_raise(code, "tensor '%s' would have 2**63 bytes or more: give it a smaller shape",
+				set->specs[i].name);
+	}
+	return errors_raise(code, NULL);
+}
+
 PyObject *spec_raise(int code, const struct spec_set *set, struct sluice_producer *producer)
 {
 	struct sluice_geometry geometry;
+	if (code == -EOVERFLOW)
+		return raise_overflow(code, set);
 	if (code != -EMSGSIZE || sluice_producer_geometry(producer, &geometry) != 0)
 		return errors_raise(code, NULL);
 	uint64_t bytes = 0;

@@ -65,10 +65,28 @@ def open_and_close(out, inp):
         o.geometry, o.placement(), i.fault(), repr(o)
         o.send({"x": ids})
         i.recv()
-    sluice.list(), sluice.stat("x"), sluice.gc("x")
+    sluice.list(), sluice.stat("x"), sluice.gc("x"), sluice.gc()
 
 
-@pytest.mark.parametrize("use", [transfer, fail, open_and_close])
+def refuse(out, inp):
+    for options in (dict(depth=1), dict(allowed_uids=[-1]), dict(directory="/proc"), dict(directory=5), dict(create=False)):
+        with pytest.raises((sluice.Error, TypeError)):
+            sluice.Consumer("y", **options)
+    for call in (sluice.stat, sluice.remove, sluice.gc):
+        for arguments in (("y",), ("y", "/proc"), ("y", "/nowhere"), ("a/b",), (5,)):
+            with pytest.raises((sluice.Error, TypeError)):
+                call(*arguments)
+    for timeout in (-1, "soon", float("nan")):
+        with pytest.raises((sluice.Error, TypeError)):
+            inp.receive(timeout)
+    with pytest.raises(sluice.Timeout):
+        out.wait_consumers(2, timeout=-1)
+    for spec in ((-1, "u1"), (("a",), "u1"), (2**63, "u1"), ((2**31, 2**31), "i4"), (1.5, "u1")):
+        with pytest.raises((sluice.Error, TypeError, ValueError, OverflowError)):
+            out.reserve(x=spec)
+
+
+@pytest.mark.parametrize("use", [transfer, fail, refuse, open_and_close])
 def test_nothing_is_left(use):
     with sluice.Producer("x") as out, sluice.Consumer("x") as inp:
         watched = [

@@ -60,7 +60,7 @@ def test_each_of_several_views_keeps_its_message(pair, first, second):
     m = message(pair)
     views = [VIEWS[first](m["x"]), VIEWS[second](m["x"])]
     for _ in range(2):
-        with pytest.raises(BufferError, match="views"):
+        with pytest.raises(BufferError, match=f"^{len(views)} view"):
             m.release()
         assert m.alive
         views.pop()
@@ -161,7 +161,7 @@ def test_close_is_refused_while_views_live(pair):
     out, inp = pair
     m = message(pair)
     view = m["x"].numpy()
-    with pytest.raises(BufferError, match="1 views .* 1 messages"):
+    with pytest.raises(BufferError, match="1 view .* 1 message of .* is alive"):
         inp.close()
     assert not inp.closed
     out.send({"x": b"more"})
