@@ -19,7 +19,7 @@ static int put(PyObject *dictionary, const char *key, PyObject *value)
 
 static PyObject *distribution(const struct sluice_distribution *times)
 {
-	return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:I}", "count", (unsigned long long)times->count, "p50_ns",
+	return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "count", (unsigned long long)times->count, "p50_ns",
 		(unsigned long long)times->p50_ns, "p95_ns", (unsigned long long)times->p95_ns, "p99_ns",
 		(unsigned long long)times->p99_ns, "p999_ns", (unsigned long long)times->p999_ns, "max_ns",
 		(unsigned long long)times->max_ns);
@@ -80,7 +80,7 @@ static PyObject *aside(const struct sluice_aside_stat *stat)
 static PyObject *stat_dictionary(const struct sluice_channel_stat *stat)
 {
 	const struct sluice_geometry *geometry = &stat->geometry;
-	PyObject *result = Py_BuildValue("{s:s,s:s,s:N,s:N,s:I,s:I,s:K,s:K,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K}",
+	PyObject *result = Py_BuildValue("{s:s,s:s,s:N,s:N,s:I,s:I,s:K,s:K,s:I,s:I,s:I,s:I,s:I,s:K,s:K,s:K,s:K,s:I}",
 		"name", stat->name, "mode", geometry->mode == SLUICE_BROADCAST ? "broadcast" : "queue", "ordered",
 		PyBool_FromLong((geometry->flags & SLUICE_ORDERED) != 0), "persistent",
 		PyBool_FromLong((geometry->flags & SLUICE_PERSISTENT) != 0), "depth", geometry->depth,
