@@ -272,11 +272,29 @@ static PyObject *raise_no_space(int code, const struct options *options)
 		options->is_consumer ? "" : " or pass a smaller lane_bytes=");
 }
 
+/* Which of the options do not go together, and so do nothing; NULL if none. */
+static const char *contradiction(const struct options *options)
+{
+	const struct sluice_channel_options *channel = &options->channel;
+	const struct sluice_consumer_options *consumer = &options->consumer;
+	if (channel->mode == SLUICE_BROADCAST && channel->take_back_ns != 0)
+		return "take_back is for queues, and mode is \"broadcast\": drop one of them";
+	if (channel->mode == SLUICE_QUEUE && channel->expected_consumers != 0)
+		return "expected_consumers is for broadcasts, and mode is \"queue\": drop one of them";
+	if (channel->mode == SLUICE_QUEUE && (consumer->flags & SLUICE_START_NEWEST) != 0)
+		return "start_newest is for broadcasts, and mode is \"queue\": drop one of them";
+	if (consumer->expected_producers != 0 && (consumer->flags & SLUICE_END_OF_STREAM) == 0)
+		return "expected_producers says when a stream ends: pass end_of_stream=True, too";
+	return NULL;
+}
+
 PyObject *options_raise(int code, const struct options *options)
 {
 	const char *device = options->producer.device;
 	if (code == -ENOSPC)
 		return raise_no_space(code, options);
+	if (code == -EINVAL && contradiction(options) != NULL)
+		return errors_raise(code, "%s", contradiction(options));
 	if (device != NULL && options->producer.node != 0 && code == -EINVAL)
 		return errors_raise(code, "device is '%s' and node is given, too: pass one of them", device);
 	if (device != NULL && code == -EINVAL)

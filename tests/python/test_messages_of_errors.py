@@ -77,6 +77,22 @@ def test_the_least_and_the_most_that_is_allowed_is_taken():
         sluice.Consumer("x", **options).close()
 
 
+@pytest.mark.parametrize(
+    "kind, options, told",
+    [
+        (sluice.Producer, {"mode": "broadcast", "take_back": 1}, "take_back is for queues"),
+        (sluice.Producer, {"mode": "queue", "expected_consumers": 2}, "expected_consumers is for broadcasts"),
+        (sluice.Consumer, {"mode": "queue", "start_newest": True}, "start_newest is for broadcasts"),
+        (sluice.Consumer, {"expected_producers": 2}, "pass end_of_stream=True, too"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(kind, options, told):
+    with pytest.raises(sluice.BadArgument, match=re.escape(told)):
+        kind("x", **options)
+    with pytest.raises(sluice.NotFound):
+        sluice.stat("x")
+
+
 def test_too_many_uids():
     with pytest.raises(sluice.BadArgument, match="allowed_uids has 17 uids; it has at most 16"):
         sluice.Producer("x", allowed_uids=range(17))

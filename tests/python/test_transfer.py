@@ -242,6 +242,7 @@ def test_options(directory):
         with sluice.Consumer("x", quantum_messages=1, quantum_bytes=1, spin=0.001, **options) as inp:
             assert inp.geometry.depth == 16 and inp.geometry.lane_bytes == 1 << 20
         stat = sluice.stat("x", options["directory"])
+        assert stat["unreadable_lanes"] == 0
         assert stat["permissions"] == 0o640 and stat["lanes"][0]["lane_bytes"] == 1 << 16
         assert sluice.list(options["directory"]) == ["x"] and sluice.list() == []
         with pytest.raises(sluice.Busy):
