@@ -10,6 +10,7 @@
 #include "atomic.h"
 #include "clock.h"
 #include "lane_table.h"
+#include "options.h"
 #include "recover.h"
 #include "roster.h"
 #include "sys.h"
@@ -28,31 +29,6 @@ static uint32_t round_up_to_power_of_two(uint32_t number)
 	while (power < number)
 		power *= 2;
 	return power;
-}
-
-static int check_options(const struct sluice_channel_options *options)
-{
-	const uint32_t known = SLUICE_ORDERED | SLUICE_PERSISTENT | SLUICE_ATTACH_ONLY | SLUICE_INSIST | SLUICE_GROUP;
-	if (options->size != sizeof *options || options->mode > SLUICE_BROADCAST || (options->flags & ~known) != 0)
-		return -EINVAL;
-	if (options->lane_bytes != 0 &&
-		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
-		return -EINVAL;
-	if (options->depth != 0 && (options->depth < 2 || options->depth > LAYOUT_MAX_DEPTH))
-		return -EINVAL;
-	if ((options->permissions & ~UINT32_C(0777)) != 0 || options->expected_consumers > LAYOUT_SLOTS)
-		return -EINVAL;
-	if (options->max_deliveries > LAYOUT_MAX_DELIVERIES && options->max_deliveries != SLUICE_UNLIMITED)
-		return -EINVAL;
-	if (options->allowed_uid_count > sizeof((struct channel *)0)->uids / sizeof(uint32_t))
-		return -EINVAL;
-	if (options->allowed_uid_count > 0 && options->allowed_uids == NULL)
-		return -EINVAL;
-	/* What is asked of the other mode would do nothing. Without a mode it may be meant for what exists. */
-	if ((options->mode == SLUICE_BROADCAST && options->take_back_ns != 0) ||
-		(options->mode == SLUICE_QUEUE && options->expected_consumers != 0))
-		return -EINVAL;
-	return options->open_timeout_ns < 0 || options->take_back_ns < 0 ? -EINVAL : 0;
 }
 
 static struct layout_config config_from(const char *name, const struct sluice_channel_options *options)
@@ -379,11 +355,9 @@ int channel_join(struct channel *channel, struct handle *handle, const char *nam
 	static const struct sluice_channel_options defaults = {.size = sizeof defaults};
 	if (options == NULL)
 		options = &defaults;
-	int error = check_options(options);
-	if (error == 0)
-		error = layout_check_name(name);
-	if (error != 0)
-		return error;
+	if (options_object_to_channel(options) != NULL || options_object_to_name(name) != NULL)
+		return -EINVAL;
+	int error;
 	*channel = (struct channel){.handle = handle, .control_fd = -1, .lock_fd = -1, .role = role};
 	channel->open_timeout_ns = options->open_timeout_ns != 0 ? options->open_timeout_ns : DEFAULT_OPEN_TIMEOUT_NS;
 	channel->directory_fd = segment_open_directory(options->directory);

@@ -37,10 +37,10 @@ struct channel {
 	int64_t open_timeout_ns;
 	uint64_t device; /* of the control object, to know it again */
 	uint64_t inode;
-	uint64_t liveness_due_ns; /* when to look again whether the others live */
-	uint64_t peers_opened;    /* members of the other role that had come before this one */
-	bool had_peers;           /* one of them was there, then or since */
-	uint32_t uids[16];        /* owners whose objects are trusted */
+	uint64_t liveness_due_ns;       /* when to look again whether the others live */
+	uint64_t peers_opened;          /* members of the other role that had come before this one */
+	bool had_peers;                 /* one of them was there, then or since */
+	uint32_t uids[SLUICE_MAX_UIDS]; /* owners whose objects are trusted */
 };
 
 /*

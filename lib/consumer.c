@@ -6,26 +6,13 @@
 #include <string.h>
 
 #include "atomic.h"
+#include "options.h"
 #include "peers.h"
 
 #define DEFAULT_QUANTUM_MESSAGES 32
 #define DEFAULT_QUANTUM_BYTES    (UINT64_C(1) << 20)
 
 /* ---- open and close ---- */
-
-static int check_options(const struct sluice_consumer_options *options)
-{
-	const uint32_t known = SLUICE_START_NEWEST | SLUICE_END_OF_STREAM | SLUICE_REPORT_GONE | SLUICE_PREFAULT;
-	if (options->size != sizeof *options || (options->flags & ~known) != 0)
-		return -EINVAL;
-	/* What would do nothing. */
-	if (options->expected_producers != 0 && (options->flags & SLUICE_END_OF_STREAM) == 0)
-		return -EINVAL;
-	if ((options->flags & SLUICE_START_NEWEST) != 0 && options->channel != NULL &&
-		options->channel->mode == SLUICE_QUEUE)
-		return -EINVAL;
-	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
-}
 
 static void set_up(struct sluice_consumer *consumer, const struct sluice_consumer_options *options)
 {
@@ -53,7 +40,7 @@ int sluice_consumer_open(
 	static const struct sluice_consumer_options defaults = {.size = sizeof defaults};
 	if (options == NULL)
 		options = &defaults;
-	if (ret_consumer == NULL || check_options(options) != 0)
+	if (ret_consumer == NULL || options_object_to_consumer(options) != NULL)
 		return -EINVAL;
 	struct sluice_consumer *consumer = handle_new(HANDLE_CONSUMER, sizeof *consumer);
 	if (consumer == NULL)

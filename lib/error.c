@@ -24,8 +24,10 @@ static const struct {
 		"buffer on the device: see sluice_cuda_batch_bytes"},
 	{E2BIG, "a message takes up to 16 tensors of up to 8 dimensions"},
 	{EOVERFLOW, "the shape's product does not fit 63 bits"},
-	{EINVAL, "an argument is not valid: a name, an option, a dtype or a dimension; or a CUDA stream or address of "
-		 "another context"},
+	{EINVAL,
+		"an argument is not valid: a name or an option, see sluice_producer_check and sluice_consumer_check; a "
+		"dtype or a dimension; or a CUDA stream or address of "
+		"another context"},
 	{EALREADY, "that message was published, discarded or released before"},
 	{EBADF, "that handle was closed before"},
 	{ECHILD, "that handle belongs to the parent process: open one in the child after fork; CUDA cannot be started "
@@ -46,7 +48,10 @@ static const struct {
 	{EXDEV, "the tensor crosses a multiple of 1 GiB in its lane, and this device sees the two parts apart: upload "
 		"it"},
 	{EIO, "the CUDA driver failed: sluice_cuda_status has the name of its error"},
-	{ENOENT, "there is no such channel, directory, record or entry"},
+	{ENOENT,
+		"there is no such channel, directory, record or entry: see `sluice ls`, and which directory SLUICE_DIR "
+		"and the options name"},
+	{ENOTDIR, "what the options or SLUICE_DIR name is no directory: name one on a tmpfs, such as /dev/shm"},
 	{EEXIST, "the channel exists with other options than those insisted on: see `sluice stat`, or drop "
 		 "SLUICE_INSIST; or the handle is in the poller already"},
 	{ENOSPC,

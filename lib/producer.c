@@ -14,6 +14,7 @@
 #include "lane.h"
 #include "lane_table.h"
 #include "message.h"
+#include "options.h"
 #include "peers.h"
 #include "place.h"
 #include "plan.h"
@@ -25,35 +26,6 @@
 #include "waiter.h"
 
 /* ---- open and close ---- */
-
-/* Callers that were built before an option came have its default. */
-static int load_options(const struct sluice_producer_options *given, struct sluice_producer_options *ret_options)
-{
-	const size_t before_placement = offsetof(struct sluice_producer_options, node);
-	*ret_options = (struct sluice_producer_options){.size = sizeof *ret_options};
-	if (given == NULL)
-		return 0;
-	if (given->size != sizeof *given && given->size != before_placement)
-		return -EINVAL;
-	memcpy(ret_options, given, given->size);
-	return 0;
-}
-
-static int check_options(const struct sluice_producer_options *options)
-{
-	const uint32_t known = SLUICE_REPORT_GONE | SLUICE_HUGE_PAGES | SLUICE_PREFAULT | SLUICE_LOCK_MEMORY;
-	if ((options->flags & ~known) != 0)
-		return -EINVAL;
-	if (options->lane_bytes != 0 &&
-		(options->lane_bytes < LAYOUT_MIN_PAYLOAD || options->lane_bytes > LAYOUT_MAX_PAYLOAD))
-		return -EINVAL;
-	if (options->depth != 0 && (options->depth < 2 || options->depth > LAYOUT_MAX_DEPTH))
-		return -EINVAL;
-	uint32_t alignment = options->alignment;
-	if (alignment != 0 && (alignment < 64 || alignment > 4096 || (alignment & (alignment - 1)) != 0))
-		return -EINVAL;
-	return options->spin_ns < SLUICE_NO_SPIN ? -EINVAL : 0;
-}
 
 static uint32_t lane_depth(const struct sluice_producer *producer, const struct sluice_producer_options *options)
 {
@@ -101,7 +73,7 @@ int sluice_producer_open(
 {
 	struct sluice_producer_options options;
 	struct place place;
-	if (ret_producer == NULL || load_options(given, &options) != 0 || check_options(&options) != 0)
+	if (ret_producer == NULL || options_load_producer(given, &options) != NULL)
 		return -EINVAL;
 	int error = place_choose(options.flags, options.node, options.device, &place);
 	if (error != 0)

@@ -26,6 +26,13 @@ extern "C" {
 #define SLUICE_MAX_MEMBERS   128 /* producers and consumers of one channel at one time, and lanes */
 #define SLUICE_PROGRAM_BYTES 32  /* a member's program name, NUL included */
 
+/* What options may ask for. */
+#define SLUICE_MIN_LANE_BYTES 4096
+#define SLUICE_MAX_LANE_BYTES (UINT64_C(1) << 37)
+#define SLUICE_MAX_DEPTH      (UINT32_C(1) << 20) /* messages in a lane; at least 2 */
+#define SLUICE_MAX_DELIVERIES 63
+#define SLUICE_MAX_UIDS       16
+
 /* Time-outs are relative, in nanoseconds. 0: do not wait, -EAGAIN. Negative: already past, one look, then -ETIMEDOUT. */
 #define SLUICE_FOREVER INT64_MAX
 
@@ -89,10 +96,10 @@ struct sluice_channel_options {
 		lane_bytes; /* payload of a lane that asks for none; default 8 MiB, 4 KiB to 128 GiB, rounded up to 8 KiB */
 	uint32_t depth;     /* messages a lane can hold, rounded up to a power of two; default 1024, 2 to 2^20 */
 	uint32_t expected_consumers; /* broadcast: messages are kept until this many consumers were there at one time */
-	uint32_t max_deliveries;     /* deliveries of a message before it is set aside; default 5; SLUICE_UNLIMITED */
+	uint32_t max_deliveries;     /* of a message before it is set aside; default 5; up to 63, or SLUICE_UNLIMITED */
 	uint32_t permissions;        /* of all objects, as for chmod; default 0600 */
-	uint32_t group; /* with SLUICE_GROUP: group of all objects, and objects of this group are trusted */
-	uint32_t allowed_uid_count;
+	uint32_t group;             /* with SLUICE_GROUP: group of all objects, and objects of this group are trusted */
+	uint32_t allowed_uid_count; /* up to SLUICE_MAX_UIDS */
 	const uint32_t *allowed_uids; /* owners whose objects are trusted beside one's own; read during the call only */
 	const char *directory;        /* a tmpfs or hugetlbfs; default $SLUICE_DIR, else /dev/shm */
 	int64_t open_timeout_ns;      /* how long to wait for others who are opening or leaving; default 10 s */

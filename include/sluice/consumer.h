@@ -74,10 +74,16 @@ struct sluice_fault {
  * Joins channel `name` as a consumer, creating the channel if need be.
  * `options` may be NULL. `*ret_consumer` is the caller's: close with sluice_consumer_close. In a broadcast it sees what
  * is retained and all that comes, or with SLUICE_START_NEWEST only what comes.
- * Returns as sluice_producer_open does.
+ * Returns as sluice_producer_open does; about -EINVAL see sluice_consumer_check.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_consumer_open(
 	const char *name, const struct sluice_consumer_options *options, struct sluice_consumer **ret_consumer);
+
+/*
+ * What sluice_consumer_open answers with -EINVAL: NULL if it would not to these arguments, else which option it objects to and
+ * what is allowed. As sluice_producer_check in all else.
+ */
+SLUICE_API const char *sluice_consumer_check(const char *name, const struct sluice_consumer_options *options);
 
 /*
  * Leaves the channel. In a queue, what was received and not released goes back and reaches another consumer. All

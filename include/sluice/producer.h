@@ -56,8 +56,9 @@ struct sluice_producer_options {
  * real before the call returns, so a full file system is -ENOSPC here and never a SIGBUS later. Wishes for that memory
  * (node, device, huge pages, ...) are met as far as they can be: see sluice_producer_placement.
  * Returns 0, or
- *   -EINVAL (name, options, no PCI address), -ENODEV (no such node or PCI device), -ENOENT (SLUICE_ATTACH_ONLY, or no
- *   such directory), -ENOTDIR, -EEXIST (SLUICE_INSIST), -ENOSPC (the file system is full, or the pool of a hugetlbfs),
+ *   -EINVAL (name, options, no PCI address: see sluice_producer_check), -ENODEV (no such node or PCI device),
+ *   -ENOENT (SLUICE_ATTACH_ONLY, or no such directory), -ENOTDIR (the directory is none), -EEXIST (SLUICE_INSIST),
+ *   -ENOSPC (the file system is full, or the pool of a hugetlbfs),
  *   -EFBIG (RLIMIT_FSIZE), -EUSERS (SLUICE_MAX_MEMBERS are there, or as many lanes),
  *   -EPERM (its owner is not trusted), -EACCES, -ELOOP (a symbolic link stands in its place),
  *   -EPROTO (its place is taken by something that is not Sluice's), -EPROTONOSUPPORT (another layout version),
@@ -66,6 +67,13 @@ struct sluice_producer_options {
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_producer_open(
 	const char *name, const struct sluice_producer_options *options, struct sluice_producer **ret_producer);
+
+/*
+ * What sluice_producer_open answers with -EINVAL: NULL if it would not to these arguments, else which option it objects to and
+ * what is allowed, in an English sentence without a final full stop that lives for ever. Looks at the arguments alone and
+ * opens nothing. Any thread; after fork too; not in a signal handler.
+ */
+SLUICE_API const char *sluice_producer_check(const char *name, const struct sluice_producer_options *options);
 
 /*
  * Leaves the channel: discards an open reservation, marks the lane as ended. What was published stays until it is

@@ -42,22 +42,18 @@ struct channel_arguments {
 		&(channel).directory, &(channel).open_timeout, &(channel).take_back
 
 /* What the library takes. */
-#define LEAST_LANE_BYTES UINT64_C(4096)
-#define MOST_LANE_BYTES  (UINT64_C(1) << 37)
-#define LEAST_DEPTH      2
-#define MOST_DEPTH       (1U << 20)
-#define MOST_DELIVERIES  63
-#define MOST_NODE        1023
-#define DEVICE_VALUES    "a PCI address, as \"0000:17:00.0\""
+#define LEAST_DEPTH   2
+#define MOST_NODE     1023
+#define DEVICE_VALUES "a PCI address, as \"0000:17:00.0\""
 
 static int parse_lane_bytes(const char *name, PyObject *value, uint64_t *ret)
 {
-	return convert_number(name, value, LEAST_LANE_BYTES, MOST_LANE_BYTES, ret);
+	return convert_number(name, value, SLUICE_MIN_LANE_BYTES, SLUICE_MAX_LANE_BYTES, ret);
 }
 
 static int parse_depth(const char *name, PyObject *value, uint32_t *ret)
 {
-	return convert_number32(name, value, LEAST_DEPTH, MOST_DEPTH, ret);
+	return convert_number32(name, value, LEAST_DEPTH, SLUICE_MAX_DEPTH, ret);
 }
 
 static int parse_mode(PyObject *value, uint32_t *ret_mode)
@@ -84,9 +80,9 @@ static int parse_uids(PyObject *value, struct options *options)
 	if (sequence == NULL)
 		return -1;
 	Py_ssize_t count = PyTuple_GET_SIZE(sequence);
-	if (count > OPTIONS_MAX_UIDS)
+	if (count > SLUICE_MAX_UIDS)
 		errors_raise(-EINVAL, "allowed_uids has %zd uids; it has at most %d: share a group instead", count,
-			OPTIONS_MAX_UIDS);
+			SLUICE_MAX_UIDS);
 	for (Py_ssize_t i = 0; i < count && PyErr_Occurred() == NULL; i++) {
 		char name[32];
 		snprintf(name, sizeof name, "allowed_uids[%d]", (int)i);
@@ -134,9 +130,10 @@ static int parse_deliveries(PyObject *value, uint32_t *ret)
 		return -1;
 	PyErr_Clear();
 	*ret = (uint32_t)given;
-	if (given >= 1 && given <= MOST_DELIVERIES)
+	if (given >= 1 && given <= SLUICE_MAX_DELIVERIES)
 		return 0;
-	errors_raise(-EINVAL, "max_deliveries is %R; it is 1 to %d, or None for no limit", value, MOST_DELIVERIES);
+	errors_raise(
+		-EINVAL, "max_deliveries is %R; it is 1 to %d, or None for no limit", value, SLUICE_MAX_DELIVERIES);
 	return -1;
 }
 

@@ -5,8 +5,6 @@
 
 #include "module.h"
 
-#define OPTIONS_MAX_UIDS 16 /* the library's limit */
-
 /* What a struct of options points to while the call lasts. */
 struct options {
 	PyObject *name;
@@ -14,7 +12,7 @@ struct options {
 	struct sluice_channel_options channel;
 	struct sluice_producer_options producer;
 	struct sluice_consumer_options consumer;
-	uint32_t uids[OPTIONS_MAX_UIDS];
+	uint32_t uids[SLUICE_MAX_UIDS];
 	PyObject *directory; /* bytes */
 	bool is_consumer;
 };

@@ -32,6 +32,10 @@ static void check_refused(int expected, const char *name, const struct sluice_ch
 	check(producer == no_producer && consumer == no_consumer);
 	check_equal(descriptors, open_descriptors());
 	check_equal(0, sandbox_mappings());
+	if (expected == -EINVAL) {
+		check(sluice_producer_check(name, PRODUCER(.channel = channel)) != NULL);
+		check(sluice_consumer_check(name, CONSUMER(.channel = channel)) != NULL);
+	}
 }
 
 static void names_that_are_not_names_are_refused(void **state)
@@ -64,6 +68,7 @@ static void names_of_every_allowed_kind_are_taken(void **state)
 		take_numbers(consumer, i, 1);
 		check_result(0, sluice_producer_close(producer));
 		check_result(0, sluice_consumer_close(consumer));
+		check(sluice_producer_check(names[i], NULL) == NULL && sluice_consumer_check(names[i], NULL) == NULL);
 	}
 }
 
@@ -139,12 +144,68 @@ static void member_options_out_of_range_are_refused(void **state)
 	struct sluice_consumer *consumer = NULL;
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof producers / sizeof *producers; i++)
+	for (unsigned i = 0; i < sizeof producers / sizeof *producers; i++) {
 		check_result(-EINVAL, sluice_producer_open("tokens", &producers[i], &producer));
-	for (unsigned i = 0; i < sizeof consumers / sizeof *consumers; i++)
+		check(sluice_producer_check("tokens", &producers[i]) != NULL);
+	}
+	for (unsigned i = 0; i < sizeof consumers / sizeof *consumers; i++) {
 		check_result(-EINVAL, sluice_consumer_open("tokens", &consumers[i], &consumer));
+		check(sluice_consumer_check("tokens", &consumers[i]) != NULL);
+	}
 	check(!producer && !consumer);
 	check_equal(0, sandbox_objects(NULL));
+}
+
+/* What a check says begins with the option, in the words of the struct. */
+static void check_blames(const char *option, const char *objection)
+{
+	check(objection != NULL);
+	if (strncmp(objection, option, strlen(option)) != 0)
+		fail_msg("expected a sentence about %s, got: %s", option, objection);
+}
+
+static void a_check_names_the_option(void **state)
+{
+	const uint32_t uid = 0;
+	const struct {
+		const char *option;
+		struct sluice_channel_options options;
+	} channels[] = {
+		{"size", *CHANNEL(.size = 1)},
+		{"mode", *CHANNEL(.mode = 3)},
+		{"flags", *CHANNEL(.flags = SLUICE_REPORT_GONE)},
+		{"lane_bytes", *CHANNEL(.lane_bytes = SLUICE_MIN_LANE_BYTES - 1)},
+		{"lane_bytes", *CHANNEL(.lane_bytes = SLUICE_MAX_LANE_BYTES + 1)},
+		{"depth", *CHANNEL(.depth = 1)},
+		{"depth", *CHANNEL(.depth = SLUICE_MAX_DEPTH + 1)},
+		{"expected_consumers", *CHANNEL(.expected_consumers = SLUICE_MAX_MEMBERS + 1)},
+		{"max_deliveries", *CHANNEL(.max_deliveries = SLUICE_MAX_DELIVERIES + 1)},
+		{"permissions", *CHANNEL(.permissions = 01000)},
+		{"allowed_uid_count", *CHANNEL(.allowed_uid_count = SLUICE_MAX_UIDS + 1, .allowed_uids = &uid)},
+		{"allowed_uids", *CHANNEL(.allowed_uid_count = 1)},
+		{"open_timeout_ns", *CHANNEL(.open_timeout_ns = -1)},
+		{"take_back_ns", *CHANNEL(.take_back_ns = -1)},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof channels / sizeof *channels; i++) {
+		const struct sluice_channel_options *channel = &channels[i].options;
+		check_blames(channels[i].option, sluice_producer_check("tokens", PRODUCER(.channel = channel)));
+		check_blames(channels[i].option, sluice_consumer_check("tokens", CONSUMER(.channel = channel)));
+		check_refused(-EINVAL, "tokens", channel);
+	}
+	check_blames("a channel's name", sluice_producer_check("a/b", NULL));
+	check_blames("size", sluice_producer_check("tokens", PRODUCER(.size = 1)));
+	check_blames("alignment", sluice_producer_check("tokens", PRODUCER(.alignment = 96)));
+	check_blames("device", sluice_producer_check("tokens", PRODUCER(.device = "gpu0")));
+	check_blames("node and device", sluice_producer_check("tokens", PRODUCER(.node = 1, .device = "00:00.0")));
+	check_blames("spin_ns", sluice_producer_check("tokens", PRODUCER(.spin_ns = -2)));
+	check_blames("flags", sluice_producer_check("tokens", PRODUCER(.flags = SLUICE_END_OF_STREAM)));
+	check_blames("size", sluice_consumer_check("tokens", CONSUMER(.size = 1)));
+	check_blames("flags", sluice_consumer_check("tokens", CONSUMER(.flags = SLUICE_LOCK_MEMORY)));
+	check_blames("spin_ns", sluice_consumer_check("tokens", CONSUMER(.spin_ns = -2)));
+	check(sluice_producer_check("tokens", PRODUCER(.channel = CHANNEL(), .device = "00:00.0")) == NULL);
+	check(sluice_consumer_check("tokens", CONSUMER(.channel = CHANNEL())) == NULL);
 }
 
 static void a_directory_that_is_not_there_or_not_memory_is_refused(void **state)
@@ -457,6 +518,7 @@ int main(void)
 		promise(names_of_every_allowed_kind_are_taken),
 		promise(options_of_an_unknown_size_are_refused),
 		promise(channel_options_out_of_range_are_refused),
+		promise(a_check_names_the_option),
 		promise(member_options_out_of_range_are_refused),
 		promise(a_directory_that_is_not_there_or_not_memory_is_refused),
 		promise(the_directory_of_the_environment_gives_way_to_that_of_the_options),
