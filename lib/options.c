@@ -11,11 +11,11 @@
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
 
-_Static_assert(SLUICE_MIN_LANE_BYTES == LAYOUT_MIN_PAYLOAD && SLUICE_MAX_LANE_BYTES == LAYOUT_MAX_PAYLOAD,
-	"what is documented is what the layout can hold");
-_Static_assert(SLUICE_MAX_DEPTH == LAYOUT_MAX_DEPTH && SLUICE_MAX_DELIVERIES == LAYOUT_MAX_DELIVERIES,
-	"what is documented is what the layout can hold");
-_Static_assert(SLUICE_MAX_MEMBERS == 128, "the text below says so");
+/* What callers are told is what the layout can hold. */
+_Static_assert(SLUICE_MIN_LANE_BYTES == LAYOUT_MIN_PAYLOAD, "lane_bytes");
+_Static_assert(SLUICE_MAX_LANE_BYTES == LAYOUT_MAX_PAYLOAD, "lane_bytes");
+_Static_assert(SLUICE_MAX_DEPTH == LAYOUT_MAX_DEPTH, "depth");
+_Static_assert(SLUICE_MAX_DELIVERIES == LAYOUT_MAX_DELIVERIES, "max_deliveries");
 
 /* ---- what several structs have ---- */
 
@@ -24,7 +24,7 @@ static const char *object_to_lane(uint64_t lane_bytes, uint32_t depth)
 	if (lane_bytes != 0 && (lane_bytes < SLUICE_MIN_LANE_BYTES || lane_bytes > SLUICE_MAX_LANE_BYTES))
 		return "lane_bytes has to be from 4 KiB to 128 GiB, or 0 for the default";
 	if (depth != 0 && (depth < 2 || depth > SLUICE_MAX_DEPTH))
-		return "depth has to be from 2 to 1048576 messages, or 0 for the default";
+		return "depth has to be from 2 to " TEXT(SLUICE_MAX_DEPTH) " messages, or 0 for the default";
 	return NULL;
 }
 
@@ -65,7 +65,7 @@ const char *options_object_to_channel(const struct sluice_channel_options *optio
 	if ((options->permissions & ~UINT32_C(0777)) != 0)
 		return "permissions have to be within 0777, or 0 for the default";
 	if (options->expected_consumers > SLUICE_MAX_MEMBERS)
-		return "expected_consumers has to be up to 128";
+		return "expected_consumers has to be up to " TEXT(SLUICE_MAX_MEMBERS);
 	if (options->max_deliveries > SLUICE_MAX_DELIVERIES && options->max_deliveries != SLUICE_UNLIMITED)
 		return "max_deliveries has to be from 1 to " TEXT(SLUICE_MAX_DELIVERIES) ", SLUICE_UNLIMITED, or 0 for "
 											 "the default";

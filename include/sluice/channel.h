@@ -28,8 +28,8 @@ extern "C" {
 
 /* What options may ask for. */
 #define SLUICE_MIN_LANE_BYTES 4096
-#define SLUICE_MAX_LANE_BYTES (UINT64_C(1) << 37)
-#define SLUICE_MAX_DEPTH      (UINT32_C(1) << 20) /* messages in a lane; at least 2 */
+#define SLUICE_MAX_LANE_BYTES (UINT64_C(128) << 30)
+#define SLUICE_MAX_DEPTH      1048576 /* messages in a lane; at least 2 */
 #define SLUICE_MAX_DELIVERIES 63
 #define SLUICE_MAX_UIDS       16
 
