@@ -292,8 +292,8 @@ static void print_disturbance(const struct report *report, FILE *out)
 		preemptions += report->cases[i].preemptions;
 	if (preemptions > 0)
 		fprintf(out,
-			"\nThe kernel gave a CPU to others %llu times while cases ran: p99.9 and max contain that.\n",
-			(unsigned long long)preemptions);
+			"\nThe kernel gave a CPU to others %llu time%s while cases ran: p99.9 and max contain that.\n",
+			(unsigned long long)preemptions, preemptions == 1 ? "" : "s");
 }
 
 void report_table(const struct report *report, FILE *out)

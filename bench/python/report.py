@@ -58,8 +58,8 @@ def notes(results):
     # Not of those with several threads, which take a CPU from each other.
     preemptions = sum(result.preemptions for result in known if result.case.rival is None)
     if preemptions:
-        yield (f"\nThe kernel gave a CPU to others {preemptions} times while Sluice's cases ran: p99.9 and max contain "
-               "that.")
+        yield (f"\nThe kernel gave a CPU to others {preemptions} time{'s' * (preemptions > 1)} while Sluice's cases ran: "
+               "p99.9 and max contain that.")
 
 
 def table(head, results):
