@@ -31,6 +31,10 @@ const char *explain_directory(char *buffer, size_t size, const struct request *r
 			"you may not read %s; run this as its owner or as root, or name another with --dir", directory);
 	else if (code == -ENOTDIR)
 		snprintf(buffer, size, "%s is not a directory; name one with --dir or SLUICE_DIR", directory);
+	else if (code == -ENOTSUP)
+		snprintf(buffer, size,
+			"%s is not on a tmpfs, so there are no channels; name another with --dir or SLUICE_DIR",
+			directory);
 	else
 		snprintf(buffer, size, "%s: %s", directory, sluice_strerror(code));
 	return buffer;
@@ -146,6 +150,8 @@ const char *explain_channel(char *buffer, size_t size, const struct request *req
 			name, SLUICE_MAX_NAME, strchr(name, '/') ? "; name the directory with --dir" : "");
 	else if (code == -ENOENT)
 		explain_missing(buffer, size, request, name);
+	else if (code == -ENOTDIR || code == -ENOTSUP)
+		explain_directory(buffer, size, request, code);
 	else if (code == -ETIMEDOUT)
 		snprintf(buffer, size,
 			"somebody has been opening or leaving channel '%s' all the time; try again, and see 'sluice "

@@ -259,7 +259,7 @@ struct sluice_channel_entry {
 /*
  * Lists the channels in `directory` (NULL: the default), sorted by name, also those that cannot be read.
  * The array in `*ret_entries` is the caller's: free with sluice_channel_list_free. Returns the number of entries, or
- * -ENOENT / -ENOTDIR / -EACCES (the directory), -ENOMEM. Any thread; wakes and disturbs nobody.
+ * -ENOENT / -ENOTDIR / -EACCES (the directory), -ENOTSUP (it is on no tmpfs), -ENOMEM. Any thread; wakes and disturbs nobody.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_list(const char *directory, struct sluice_channel_entry **ret_entries);
 SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
@@ -267,9 +267,10 @@ SLUICE_API void sluice_channel_list_free(struct sluice_channel_entry *entries);
 /*
  * Looks at a channel without joining it: maps its objects read-only, wakes and disturbs nobody. The figures of one look
  * are not of one instant. `*ret_stat` is the caller's: free with sluice_channel_stat_free.
- * Returns 0, -EINVAL (name), -ENOENT, -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of
- * Sluice), -ELOOP (a symbolic link stands in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its
- * contents contradict themselves), -EMFILE or -ENFILE (no descriptor left to look with), -ENOMEM. Any thread.
+ * Returns 0, -EINVAL (name), -ENOENT (no such channel or directory), -ENOTDIR, -ENOTSUP (the directory is on no tmpfs),
+ * -EACCES, -EPERM (owner not trusted; root trusts all), -EPROTO (not a channel of Sluice), -ELOOP (a symbolic link stands
+ * in its place), -EPROTONOSUPPORT (another layout version), -EBADMSG (its contents contradict themselves), -EMFILE or
+ * -ENFILE (no descriptor left to look with), -ENOMEM. Any thread.
  */
 SLUICE_API SLUICE_MUST_CHECK int sluice_channel_stat(
 	const char *name, const char *directory, struct sluice_channel_stat **ret_stat);

@@ -254,6 +254,22 @@ static void a_missing_directory_is_named(void **state)
 	assert_says(out.text, "problem  directory");
 }
 
+static void a_directory_that_is_no_shared_memory_is_named(void **state)
+{
+	static const char *const lines[] = {
+		"ls --dir /proc", "stat tokens --dir /proc", "rm tokens --dir /proc", "gc tokens --dir /proc"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+		run(lines[i]);
+		assert_int_equal(out.code, 1);
+		assert_says(out.errors, "/proc is not on a tmpfs");
+	}
+	run("stat tokens --dir /etc/passwd");
+	assert_int_equal(out.code, 1);
+	assert_says(out.errors, "/etc/passwd is not a directory");
+}
+
 static void the_option_names_the_directory_before_the_environment(void **state)
 {
 	struct sluice_producer *producer = open_producer("tokens");
@@ -402,6 +418,7 @@ static int run_cases(void)
 		CASE(looking_creates_nothing),
 		CASE(an_unknown_name_brings_the_nearest_to_mind),
 		CASE(a_missing_directory_is_named),
+		CASE(a_directory_that_is_no_shared_memory_is_named),
 		CASE(the_option_names_the_directory_before_the_environment),
 		CASE(usage_errors_exit_2_and_say_how_to_go_on),
 		CASE(every_verb_has_help_with_an_example),
