@@ -4,6 +4,7 @@
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,9 @@ import tempfile
 import pytest
 
 pytest_plugins = ["cuda_case"]
+
+# A shell that starts this in the background has SIGINT ignored, and children inherit that; tests send it to them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def descriptors():
