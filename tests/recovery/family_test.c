@@ -198,28 +198,39 @@ static void live_on_as_a_fork(struct family *family, struct sluice_producer *pro
 	_exit(0);
 }
 
+static pid_t spawn_cat(int input, char **arguments, char **environment)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t pid = -1;
+
+	check_result(0, posix_spawn_file_actions_init(&actions));
+	check_result(0, posix_spawn_file_actions_adddup2(&actions, input, 0));
+	check_result(0, posix_spawn(&pid, "/bin/cat", &actions, NULL, arguments, environment));
+	posix_spawn_file_actions_destroy(&actions);
+	return pid;
+}
+
 static pid_t execute_cat(enum birth birth, int input)
 {
 	char *arguments[] = {(char *)(uintptr_t) "cat", NULL}, *environment[] = {NULL}, nothing;
-	posix_spawn_file_actions_t actions;
 	int executed[2];
 	pid_t pid;
 
-	if (birth == BIRTH_SPAWN) {
-		check_result(0, posix_spawn_file_actions_init(&actions));
-		check_result(0, posix_spawn_file_actions_adddup2(&actions, input, 0));
-		check_result(0, posix_spawn(&pid, "/bin/cat", &actions, NULL, arguments, environment));
-		posix_spawn_file_actions_destroy(&actions);
-		return pid;
-	}
-	/* Closed by the execution: until a child has come so far, it may not even have run what the library does in it. */
+	/*
+	 * Closed by the execution, with the descriptors of locks: until a child has come so far, it may not even have run what
+	 * the library does in it. posix_spawn and vfork return a little before.
+	 */
 	check_result(0, pipe2(executed, O_CLOEXEC));
-	/* vfork is what is tested here. NOLINTNEXTLINE(clang-analyzer-*) */
-	pid = birth == BIRTH_VFORK_EXEC ? vfork() : fork();
-	if (pid == 0) {
-		dup2(input, 0);
-		execve("/bin/cat", arguments, environment);
-		_exit(127);
+	if (birth == BIRTH_SPAWN) {
+		pid = spawn_cat(input, arguments, environment);
+	} else {
+		/* vfork is what is tested here. NOLINTNEXTLINE(clang-analyzer-*) */
+		pid = birth == BIRTH_VFORK_EXEC ? vfork() : fork();
+		if (pid == 0) {
+			dup2(input, 0);
+			execve("/bin/cat", arguments, environment);
+			_exit(127);
+		}
 	}
 	check(pid > 0);
 	close(executed[1]);
