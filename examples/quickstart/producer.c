@@ -25,6 +25,6 @@ int main(void)
 			ids[i] = 100 * batch + i;
 		sluice_publish(message);
 	}
-	sluice_producer_close(producer);
+	sluice_producer_close(producer); /* what was published stays until it is released */
 	return error ? failed(error) : 0;
 }

@@ -10,7 +10,8 @@
  * The driver, libcuda.so.1, is opened by sluice_cuda_attach and not before: the same library serves machines with and
  * without a GPU, and no toolkit is needed to build or to use it. A stream is a CUstream or a cudaStream_t, which are
  * the same pointer; NULL and 1 (CU_STREAM_LEGACY of cuda.h) are the legacy default stream, 2 (CU_STREAM_PER_THREAD) is the
- * thread's, which programs compiled for one default stream a thread have to name. A device address is a CUdeviceptr, or a pointer of the runtime API cast to uintptr_t. No call
+ * thread's, which programs compiled for one default stream a thread have to name. A device address is a CUdeviceptr, or a
+ * pointer of the runtime API cast to uintptr_t. No call
  * here leaves another context current than there was, none leaves an error behind in the runtime API, and none waits
  * for the device unless it says so.
  *
